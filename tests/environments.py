@@ -1,0 +1,109 @@
+"""Virtual environments the tests run in: the real DataJoint clients, and the one with the tools.
+
+Standard library only: it runs on a bare machine, before any environment exists.
+
+    python tests/environments.py              # make all, quick when they are there
+    python tests/environments.py dev 0.14.6   # only these; prints the path of each Python
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "dev": (
+        "maturin>=1.9,<2",
+        "pytest",
+        "pytest-timeout",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "mysql-connector-python",
+        "pyarrow",
+        "numpy",
+        "zstandard",
+    ),
+    # setuptools 81 dropped pkg_resources, which 0.14.6 imports.
+    "0.14.6": ("datajoint==0.14.6", "setuptools<81"),
+    "2.3.5": ("datajoint==2.3.5",),
+    "2.0.0": ("datajoint==2.0.0",),
+}
+
+
+def cache_folder() -> Path:
+    """The folder for build caches, environments and unpacked servers (made when missing)."""
+    named = os.environ.get("DATAJOINT_MIGRATE_CACHE")
+    folder = Path(named) if named else Path.home() / ".cache" / "datajoint-migrate"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock file `name` of the cache folder, so that two installers take turns."""
+    with (cache_folder() / f".{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def stamp(name: str) -> str:
+    """What an environment was made of; a different stamp means it is made anew."""
+    text = "\n".join((sys.version, *REQUIREMENTS[name]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def python(name: str) -> Path:
+    """The Python of environment `name` ("dev", "0.14.6", ...), made first when it is not there.
+
+    Raises KeyError for an unknown name and CalledProcessError when pip fails.
+    """
+    wanted = stamp(name)
+    folder = cache_folder() / f"venv-{name}"
+    found = folder / "bin" / "python"
+    mark = folder / "requirements.sha256"
+    if _made(mark, wanted):
+        return found
+    with locked(f"venv-{name}"):
+        if _made(mark, wanted):
+            return found
+        # Scripts carry absolute paths, so an environment cannot be made elsewhere and renamed:
+        # the stamp, written last, is what tells a complete one from an interrupted one.
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True, symlinks=True)
+        subprocess.run(
+            [found, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            + list(REQUIREMENTS[name]),
+            check=True,
+        )
+        mark.write_text(wanted)
+    return found
+
+
+def _made(mark: Path, wanted: str) -> bool:
+    return mark.is_file() and mark.read_text() == wanted
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in REQUIREMENTS]
+    if unknown:
+        print(f"no such environment: {', '.join(unknown)}; known: {', '.join(REQUIREMENTS)}")
+        return 2
+    for name in names or REQUIREMENTS:
+        print(python(name), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
