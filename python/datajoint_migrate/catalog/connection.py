@@ -1,0 +1,450 @@
+"""Where the servers are: one `Server` from whatever the caller has, and plain sessions on it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Literal, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import mysql.connector
+from mysql.connector.abstracts import MySQLConnectionAbstract
+
+from datajoint_migrate.errors import (
+    ConnectionFailed,
+    InvalidArgument,
+    MigrationError,
+    NotFound,
+    PermissionMissing,
+    ServerError,
+)
+
+SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
+SSL_MODES: tuple[str, ...] = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
+
+# Zero dates and auto_increment keys of 0 are legal in old pipelines; DataJoint's own mode refuses
+# the first and silently renumbers the second.
+SQL_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+
+BINARY_CHARSET = 63
+
+
+@dataclass(frozen=True)
+class Server:
+    """Address and credentials of one MySQL or MariaDB server; its repr holds no secret."""
+
+    host: str = "localhost"
+    port: int = 3306
+    user: str = ""
+    password: str = field(default="", repr=False)
+    unix_socket: str | None = None
+    ssl_mode: SslMode = "preferred"
+    ssl_ca: str | None = None
+    ssl_cert: str | None = None
+    ssl_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ssl_mode not in SSL_MODES:
+            raise InvalidArgument(
+                f"ssl_mode {self.ssl_mode!r} is unknown", hint="use one of " + ", ".join(SSL_MODES)
+            )
+        if self.ssl_mode in ("verify_ca", "verify_identity") and not self.ssl_ca:
+            raise InvalidArgument(
+                f"ssl_mode {self.ssl_mode!r} needs a certificate to verify against",
+                hint="give ssl_ca, the path of the authority's certificate",
+            )
+
+    @property
+    def address(self) -> str:
+        """`user@host:port`, for messages."""
+        return f"{self.user}@{self.unix_socket or f'{self.host}:{self.port}'}"
+
+    def spec(self) -> dict[str, Any]:
+        """the same fields as a plain dict, password included, for the engine."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def session(self, read_only: bool = False) -> Session:
+        """Connect. `read_only` sessions cannot write and lock no row they read.
+
+        Raises `ConnectionFailed` when the server cannot be reached or refuses the login.
+        """
+        return Session(self, read_only=read_only)
+
+
+class Session:
+    """One connection: UTC, autocommit, utf8mb4. A context manager; not to be shared by threads."""
+
+    def __init__(self, server: Server, *, read_only: bool = False) -> None:
+        self.server = server
+        self.read_only = read_only
+        self.connector = _connect(server)
+        try:
+            banner = str(self.query("SELECT VERSION()")[0][0])
+            self.is_mariadb = "mariadb" in banner.lower()
+            self.version = tuple(int(part) for part in re.findall(r"\d+", banner)[:3])
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        for name, value in _session_settings(self.is_mariadb, self.version).items():
+            self.execute(f"SET SESSION {name} = %s", (value,))
+        if self.read_only:
+            self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            self.execute("SET SESSION TRANSACTION READ ONLY")
+
+    @property
+    def server_id(self) -> str:
+        """What is equal for two sessions exactly when they are on the same server."""
+        if self.is_mariadb:
+            host, port, folder = self.query("SELECT @@hostname, @@port, @@datadir")[0]
+            return f"{host}:{port}:{folder}"
+        return str(self.query("SELECT @@server_uuid")[0][0])
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a statement: text as str, binary as bytes, the rest as Python objects.
+
+        `%s` marks a parameter only when `params` is not empty; otherwise `%` is just a character.
+        """
+        with _explained(self.server, sql):
+            cursor = self.connector.cursor()
+            try:
+                cursor.execute(sql, tuple(params))
+                if not cursor.description:
+                    return []
+                binary = [_is_binary(column) for column in cursor.description]
+                rows = cast("list[tuple[Any, ...]]", cursor.fetchall())
+                return [tuple(map(_plain, row, binary)) for row in rows]
+            finally:
+                cursor.close()
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run a statement that gives no rows; returns the number of rows it changed."""
+        with _explained(self.server, sql):
+            cursor = self.connector.cursor()
+            try:
+                cursor.execute(sql, tuple(params))
+                return int(cursor.rowcount)
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        """End the connection; closing twice is harmless."""
+        # A server that is gone already is what was wanted.
+        with suppress(mysql.connector.Error):
+            self.connector.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Session({self.server.address})"
+
+
+def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, Any]:
+    settings: dict[str, Any] = {"time_zone": "+00:00", "sql_mode": SQL_MODE}
+    if not is_mariadb and version >= (8, 0):
+        # Row estimates up to a day old would plan the chunks of a table filled this morning
+        # wrongly, and refreshing the server's cache of them would be a write.
+        settings["information_schema_stats_expiry"] = 0
+    if not is_mariadb and version >= (8, 4):
+        # Hand-made keys to non-unique parents, legal before 8.4, must still be declarable.
+        settings["restrict_fk_on_non_standard_key"] = 0
+    return settings
+
+
+def _connect(server: Server) -> MySQLConnectionAbstract:
+    options: dict[str, Any] = {
+        "user": server.user,
+        "password": server.password,
+        "charset": "utf8mb4",
+        # The connector's own default collation does not exist on MariaDB.
+        "collation": "utf8mb4_general_ci",
+        "autocommit": True,
+        "connection_timeout": 10,
+        # The C extension hands out text of information_schema in other types than the pure one.
+        "use_pure": True,
+        "ssl_disabled": server.ssl_mode == "disabled",
+    }
+    if server.unix_socket:
+        options["unix_socket"] = server.unix_socket
+    else:
+        options |= {"host": server.host, "port": server.port}
+    if server.ssl_mode != "disabled":
+        options |= {
+            name: value
+            for name in ("ssl_ca", "ssl_cert", "ssl_key")
+            if (value := getattr(server, name))
+        }
+        options["ssl_verify_cert"] = server.ssl_mode in ("verify_ca", "verify_identity")
+        options["ssl_verify_identity"] = server.ssl_mode == "verify_identity"
+    with _explained(server, "CONNECT"):
+        connection = cast(MySQLConnectionAbstract, mysql.connector.connect(**options))
+    if server.ssl_mode in ("required", "verify_ca", "verify_identity"):
+        _insist_on_tls(server, connection)
+    return connection
+
+
+def _insist_on_tls(server: Server, connection: MySQLConnectionAbstract) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        row = cast("tuple[Any, ...] | None", cursor.fetchone())
+    finally:
+        cursor.close()
+    if not row or not row[1]:
+        connection.close()
+        raise ConnectionFailed(
+            f"the connection to {server.address} is not encrypted, but ssl_mode is "
+            f"{server.ssl_mode!r}",
+            hint="enable TLS on the server, or use ssl_mode='preferred' on a trusted network",
+        )
+
+
+def _is_binary(column: Sequence[Any]) -> bool:
+    # DESCRIPTION is the connector's nine-tuple; its last item is the character set of the column.
+    return len(column) > 8 and column[8] == BINARY_CHARSET
+
+
+def _plain(value: Any, binary: bool) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value) if binary else value.decode("utf-8", "replace")
+    return value
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+LOGIN_REFUSED = {1045, 1698, 1862, 3118}
+UNREACHABLE = {1040, 1129, 1130, 1203, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055}
+REACH_HINT = "is the server running, and are host and port right?"
+DENIED = {1044, 1142, 1143, 1227, 1290, 1370, 1410, 1419}
+
+# What a statement needs, where the server's message does not say it.
+NEEDED = (
+    (r"CREATE\s+(DATABASE|SCHEMA|TABLE)", "CREATE"),
+    (r"CREATE\s+(OR\s+REPLACE\s+)?VIEW", "CREATE VIEW"),
+    (r"DROP\s", "DROP"),
+    (r"RENAME\s", "ALTER, DROP, CREATE and INSERT"),
+    (r"(ALTER|INSERT|UPDATE|DELETE|SELECT|REFERENCES)\b", None),
+    (r"SHOW\s", "SELECT"),
+    (r"USE\s", "SELECT"),
+)
+
+
+@contextmanager
+def _explained(server: Server, sql: str) -> Iterator[None]:
+    try:
+        yield
+    except mysql.connector.Error as error:
+        raise _explain(server, sql, error) from error
+    except OSError as error:
+        raise ConnectionFailed(
+            f"the server {server.address} cannot be reached: {error}", hint=REACH_HINT
+        ) from error
+
+
+def _explain(server: Server, sql: str, error: mysql.connector.Error) -> MigrationError:
+    message = error.msg or str(error)
+    context = {"errno": error.errno, "server": server.address}
+    if error.errno in LOGIN_REFUSED:
+        return ConnectionFailed(
+            f"the server refused the login of {server.address}: {message}",
+            hint="check user and password, and from which hosts the user may connect",
+            context=context,
+        )
+    if error.errno in UNREACHABLE or sql == "CONNECT":
+        return ConnectionFailed(
+            f"the server {server.address} cannot be reached: {message}",
+            hint=REACH_HINT,
+            context=context,
+        )
+    if error.errno in DENIED:
+        privilege, place = _missing_privilege(sql, message)
+        return PermissionMissing(
+            f"{server.user} lacks the privilege {privilege} on {place}: {message}",
+            hint=f"let an administrator run: GRANT {privilege.replace(' and', ',')} "
+            f"ON {_grant_target(place)} TO the user",
+            context=context | {"privilege": privilege, "on": place},
+        )
+    if error.errno == 1049:
+        return NotFound(message, hint="check the name of the schema", context=context)
+    return ServerError(
+        f"the server {server.address} refused a statement: {message}",
+        hint="the statement is in the context of this error",
+        context=context | {"sql": sql[:4000]},
+    )
+
+
+def _missing_privilege(sql: str, message: str) -> tuple[str, str]:
+    """Privilege and place of an access-denied message, from it or from the statement."""
+    place = "the server"
+    if found := re.search(r"to database '([^']*)'", message):
+        place = f"schema {found[1]}"
+    elif found := re.search(r"for (table|column|routine) [`']?(.+?)['`]?(?:$|\s+in\b)", message):
+        name = found[2].replace("`", "")
+        qualified = re.search(r"`([^`]+)`\s*\.\s*`" + re.escape(name) + "`", sql)
+        place = f"{found[1]} {qualified[1]}.{name}" if qualified else f"{found[1]} {name}"
+    if found := re.search(r"the (.+?) privilege\(s\)", message):
+        return found[1], place
+    if found := re.match(r"(?:\w+: )?([A-Z][A-Z ,]+) command denied", message):
+        return found[1].strip(), place
+    for pattern, privilege in NEEDED:
+        if match := re.match(pattern, sql.lstrip(), re.IGNORECASE):
+            return privilege or match[1].upper(), place
+    return "needed for this statement", place
+
+
+def _grant_target(place: str) -> str:
+    kind, _, name = place.partition(" ")
+    if kind in ("schema", "table"):
+        return f"`{name.split('.')[0]}`.*"
+    return "*.*"
+
+
+# -- what the caller has -----------------------------------------------------------------------
+
+ALIASES = {"passwd": "password", "username": "user", "socket": "unix_socket"}
+
+
+def resolve(connection: Any = None) -> Server:
+    """the server a caller means.
+
+    `connection` is a `Server`, a DataJoint connection (0.14 or 2.x), a URL
+    `mysql://user:password@host:port/?ssl_mode=required`, a dict with the fields of `Server`, or
+    None for DataJoint's own configuration and then DJ_HOST, DJ_USER, DJ_PASS and DJ_PORT.
+
+    Raises `InvalidArgument` for anything else and `ConnectionFailed` when None finds no user.
+    """
+    if isinstance(connection, Server):
+        return connection
+    if connection is None:
+        return _from_configuration()
+    if isinstance(connection, str):
+        return _from_url(connection)
+    if isinstance(connection, Mapping):
+        return _from_fields(connection)
+    info = getattr(connection, "conn_info", None)
+    if isinstance(info, Mapping):
+        return _from_datajoint(info)
+    raise InvalidArgument(
+        f"a connection cannot be made of a {type(connection).__name__}",
+        hint="give a DataJoint connection, a mysql:// URL, a dict, or nothing",
+    )
+
+
+def _from_fields(given: Mapping[str, Any]) -> Server:
+    known = {item.name for item in fields(Server)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        name = ALIASES.get(key, key)
+        if name not in known:
+            close = get_close_matches(name, sorted(known), n=1)
+            raise InvalidArgument(
+                f"a connection has no field {key!r}",
+                hint=f"did you mean {close[0]!r}?"
+                if close
+                else "fields: " + ", ".join(sorted(known)),
+            )
+        if value is not None:
+            values[name] = value
+    if "port" in values:
+        values["port"] = _port(values["port"])
+    return Server(**values)
+
+
+def _from_url(url: str) -> Server:
+    # The URL may hold a password, so no message repeats it.
+    parts = urlsplit(url)
+    if parts.scheme.split("+")[0] not in ("mysql", "mariadb") or not parts.netloc:
+        raise InvalidArgument(
+            "a connection URL must look like mysql://user:password@host:3306/",
+            hint="characters such as @ and / in the password are written %40 and %2F",
+        )
+    try:
+        port = parts.port
+    except ValueError:
+        raise InvalidArgument("the port in the connection URL is not a number") from None
+    return _from_fields(
+        {
+            "host": unquote(parts.hostname) if parts.hostname else None,
+            "port": port,
+            "user": unquote(parts.username) if parts.username else None,
+            "password": unquote(parts.password) if parts.password else None,
+            **dict(parse_qsl(parts.query)),
+        }
+    )
+
+
+def _from_datajoint(info: Mapping[str, Any]) -> Server:
+    host, _, port = str(info.get("host") or "localhost").partition(":")
+    tls = info.get("ssl_input")
+    values: dict[str, Any] = {
+        "host": host,
+        "port": _port(port or info.get("port") or 3306),
+        "user": info.get("user") or "",
+        "password": _secret(info.get("passwd")),
+    }
+    if isinstance(tls, Mapping):
+        values["ssl_mode"] = "verify_ca" if tls.get("ca") else "required"
+        values |= {f"ssl_{key}": tls[key] for key in ("ca", "cert", "key") if tls.get(key)}
+    elif tls is not None:
+        values["ssl_mode"] = "required" if tls else "disabled"
+    return Server(**values)
+
+
+def _from_configuration() -> Server:
+    config = _datajoint_config()
+    found = {
+        "host": config.get("host") or os.environ.get("DJ_HOST"),
+        "user": config.get("user") or os.environ.get("DJ_USER"),
+        "passwd": config.get("password") or os.environ.get("DJ_PASS"),
+        "port": config.get("port") or os.environ.get("DJ_PORT"),
+        "ssl_input": config.get("use_tls"),
+    }
+    if not found["user"]:
+        raise ConnectionFailed(
+            "no connection was given and DataJoint is not configured with a user",
+            hint="pass connection='mysql://user:password@host/', or set DJ_HOST, DJ_USER, DJ_PASS",
+        )
+    return _from_datajoint(found)
+
+
+def _datajoint_config() -> dict[str, Any]:
+    try:
+        config = importlib.import_module("datajoint").config
+    except Exception:  # noqa: BLE001  (a broken client only means there is nothing to read)
+        return {}
+    found: dict[str, Any] = {}
+    for key in ("host", "user", "password", "port", "use_tls"):
+        try:
+            found[key] = _secret(config[f"database.{key}"])
+        except (KeyError, AttributeError):
+            continue
+    return found
+
+
+def _secret(value: Any) -> Any:
+    reveal = getattr(value, "get_secret_value", None)
+    return reveal() if callable(reveal) else value
+
+
+def _port(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"the port {value!r} is not a number") from None

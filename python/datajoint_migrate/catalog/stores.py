@@ -1,0 +1,184 @@
+"""The external stores of both sides: where they are configured, and which becomes which."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from datajoint_migrate.catalog.externals import TRACKING
+from datajoint_migrate.catalog.tables import Schema
+from datajoint_migrate.errors import InvalidArgument, NotFound, StoreMissing
+
+Side = Literal["source", "destination"]
+
+SOURCE_FOLDING = (2, 2)
+SOURCE_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")
+DEST_FILE = "datajoint.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """One configured store. `raw` is the whole spec, secrets included, and stays out of the repr.
+
+    `subfolding` is how many characters of the name each folder takes: 0.14.6 folds (2, 2) by
+    default, 2.x not at all.
+    """
+
+    name: str
+    protocol: str
+    location: str
+    subfolding: tuple[int, ...] = ()
+    hash_prefix: str = "_hash"
+    stage: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+def source_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
+    """The 0.14.6 stores by name: `explicit` specs, else those of a 0.14 client's configuration.
+
+    The configuration is that of an importable DataJoint 0.14, else `dj_local_conf.json` in the
+    current folder, else `~/.datajoint_config.json`.
+    """
+    if explicit is not None:
+        return _stores(explicit, SOURCE_FOLDING)
+    if _client().startswith("0."):
+        specs = importlib.import_module("datajoint").config.get("stores") or {}
+        return _stores(specs, SOURCE_FOLDING)
+    for name in SOURCE_FILES:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return _stores(_read_json(path).get("stores") or {}, SOURCE_FOLDING)
+    return {}
+
+
+def dest_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
+    """The 2.x stores by name: `explicit` specs, else those a 2.x client would find.
+
+    That is the configuration of an already imported DataJoint 2.x, else `datajoint.json` upwards
+    from the current folder together with its `.secrets`.
+    """
+    if explicit is not None:
+        return _stores(explicit, ())
+    # Only a client that is imported already can hold settings that are in no file.
+    if "datajoint" in sys.modules and not _client().startswith("0."):
+        specs = getattr(sys.modules["datajoint"].config, "stores", None)
+        if specs:
+            return _stores(specs, ())
+    path = _find_upwards()
+    if path is None:
+        return {}
+    specs = {
+        name: dict(spec) if isinstance(spec, Mapping) else spec
+        for name, spec in (_read_json(path).get("stores") or {}).items()
+    }
+    for secret in sorted((path.parent / ".secrets").glob("stores.*.*")):
+        _, name, attribute = secret.name.split(".", 2)
+        if isinstance(specs.get(name), dict):
+            # As in the client: what the JSON says wins over the secret file.
+            specs[name].setdefault(attribute, secret.read_text(encoding="utf-8").strip())
+    return _stores(specs, ())
+
+
+def get_store(stores: Mapping[str, Store], name: str, side: Side) -> Store:
+    """The store of that name; raises `StoreMissing`, saying where to configure it."""
+    if name in stores:
+        return stores[name]
+    near = get_close_matches(name, list(stores), n=1)
+    guess = f"did you mean {near[0]!r}? Otherwise " if near else ""
+    if side == "source":
+        where = (
+            f'give source_stores={{"{name}": {{"protocol": "file", "location": …}}}}, or run'
+            f" where the {SOURCE_FILES[0]} of the 0.14.6 client lies"
+        )
+    else:
+        where = (
+            f'give dest_stores={{"{name}": {{"protocol": "file", "location": …}}}}, add'
+            f" stores.{name} to {DEST_FILE}, or map it to another store with store_map"
+        )
+    raise StoreMissing(
+        f"the {side} store {name!r} is not configured",
+        hint=guess + where,
+        context={"store": name, "side": side, "configured": sorted(stores)},
+    )
+
+
+def map_store(name: str, store_map: Mapping[str, str] | None = None) -> str:
+    """The 2.x name of a 0.14.6 store; the same name unless `store_map` says otherwise."""
+    return (store_map or {}).get(name, name)
+
+
+def tracked_store(schema: Schema, name: str) -> str:
+    """The 0.14.6 store a caller means: `raw`, or `external-raw` as the guide spells it.
+
+    Raises `NotFound` when the schema tracks no such store.
+    """
+    tracked = [
+        table.removeprefix(TRACKING) for table in schema.tables if table.startswith(TRACKING)
+    ]
+    for spelling in (name, name.removeprefix("external-")):
+        if spelling in tracked:
+            return spelling
+    raise NotFound.among("tracked store", name, tracked, f" in {schema.name}")
+
+
+def _stores(specs: Mapping[str, Any], folding: tuple[int, ...]) -> dict[str, Store]:
+    found: dict[str, Store] = {}
+    for name, spec in specs.items():
+        if isinstance(spec, Store):
+            found[name] = spec
+            continue
+        if not isinstance(spec, Mapping):
+            continue  # 2.x keeps `default` and its like beside the stores
+        missing = [key for key in ("protocol", "location") if not spec.get(key)]
+        if missing and spec.get("protocol") != "s3":
+            raise InvalidArgument(
+                f"the store {name!r} lacks {' and '.join(missing)}",
+                hint='a store looks like {"protocol": "file", "location": "/data/raw"}',
+            )
+        found[name] = Store(
+            name=name,
+            protocol=str(spec.get("protocol")),
+            location=str(spec.get("location") or ""),
+            subfolding=tuple(int(width) for width in _or(spec.get("subfolding"), folding)),
+            hash_prefix=str(_or(spec.get("hash_prefix"), "_hash")),
+            stage=spec.get("stage"),
+            raw=dict(spec),
+        )
+    return found
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _client() -> str:
+    try:
+        return version("datajoint")
+    except PackageNotFoundError:
+        return ""
+
+
+def _find_upwards() -> Path | None:
+    folder = Path.cwd()
+    for place in (folder, *folder.parents):
+        if (place / DEST_FILE).is_file():
+            return place / DEST_FILE
+        # The client stops at the root of a repository, so must whoever predicts it.
+        if (place / ".git").exists() or (place / ".hg").exists():
+            return None
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidArgument(f"{path} is not valid JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
