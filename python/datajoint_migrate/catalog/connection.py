@@ -157,7 +157,12 @@ class Session:
 
 
 def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, Any]:
-    settings: dict[str, Any] = {"time_zone": "+00:00", "sql_mode": SQL_MODE}
+    settings: dict[str, Any] = {
+        "time_zone": "+00:00",
+        "sql_mode": SQL_MODE,
+        # The DDL reader relies on quoted names.
+        "sql_quote_show_create": 1,
+    }
     if not is_mariadb and version >= (8, 0):
         # Row estimates up to a day old would plan the chunks of a table filled this morning
         # wrongly, and refreshing the server's cache of them would be a write.
