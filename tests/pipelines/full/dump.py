@@ -1,0 +1,99 @@
+"""What DataJoint 0.14.6 fetches from the pipeline, and what SQL finds there, as plain JSON."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import colony
+import datajoint as dj
+import exact
+import imaging
+import late
+from canon import describe, describe_file, describe_json
+
+JSON_COLUMNS = {("limits", "t_json"), ("link", "body")}
+
+
+def fetched() -> dict[str, Any]:
+    """`{"schema.table": {"key": [...], "rows": [{column: description}]}}` of every class."""
+    tables: dict[str, Any] = {}
+    for module in (colony, imaging, late):
+        for table in vars(module).values():
+            if _is_table(table) and table.__module__ == module.__name__:
+                parts = [part for part in vars(table).values() if _is_table(part)]
+                for each in (table, *parts):
+                    tables[f"{each.database}.{each.table_name}"] = {
+                        "key": list(each.primary_key),
+                        "rows": _rows(each),
+                    }
+    return tables
+
+
+def complete(
+    connection: Any, schemas: tuple[str, ...], tables: dict[str, Any], version: str, prefix: str
+) -> dict[str, Any]:
+    """The whole dump: `tables` as fetched, with what SQL finds over the driver's `connection`."""
+
+    def query(sql: str) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    query("SET SESSION time_zone='+00:00'")
+    return {
+        "prefix": prefix,
+        "schemas": list(schemas),
+        "server": version,
+        "client": dj.__version__,
+        "fetched": tables,
+        "exact": {schema: exact.rows_of(query, schema) for schema in schemas},
+        "structure": {schema: exact.structure_of(query, schema, {}) for schema in schemas},
+    }
+
+
+def _is_table(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, dj.user_tables.UserTable)
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    attributes = table.heading.attributes
+    special = any(a.is_attachment or a.is_filepath or a.is_blob or a.adapter for a in attributes.values())
+    if not special:
+        return [
+            {name: _described(table, name, value) for name, value in row.items()}
+            for row in table.fetch(as_dict=True)
+        ]
+    # One value at a time: one that cannot be read must not hide the others.
+    return [
+        {name: _value(table, key, name) for name in table.heading.names}
+        for key in table.fetch("KEY")
+    ]
+
+
+def _value(table: Any, key: dict[str, Any], name: str) -> list[Any]:
+    # A fresh folder: in a used one an attachment may come out under another name.
+    folder = tempfile.mkdtemp()
+    try:
+        [row] = (table & key).proj(name).fetch(as_dict=True, download_path=folder)
+        return _described(table, name, row[name])
+    except Exception as error:
+        return ["unreadable", f"{type(error).__name__}: {error}"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _described(table: Any, name: str, value: Any) -> list[Any]:
+    attribute = table.heading[name]
+    if (table.table_name, name) in JSON_COLUMNS:
+        return describe_json(value)
+    if value is None or attribute.adapter:
+        return describe(value)
+    if attribute.is_attachment:
+        return describe_file(value, Path(value).name)
+    if attribute.is_filepath:
+        stage = Path(dj.config["stores"][attribute.store]["stage"])
+        return describe_file(value, Path(value).relative_to(stage).as_posix())
+    return describe(value)
