@@ -1,0 +1,341 @@
+"""Rows from a source schema into a schema that is declared for 2.x."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.externals import External, externals_of
+from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
+from datajoint_migrate.errors import (
+    DestinationNotEmpty,
+    ExternalMissing,
+    InvalidArgument,
+    Mismatch,
+)
+from datajoint_migrate.steps.ends import Ends, open_ends
+from datajoint_migrate.steps.journal import forget, started
+from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
+from datajoint_migrate.steps.matching import Match, match_columns, prove
+from datajoint_migrate.steps.plan import LANES, copy_table
+from datajoint_migrate.steps.pointers import (
+    FileJob,
+    Pointed,
+    Stores,
+    check_places,
+    file_jobs,
+    final_name,
+    move_files,
+    pointer,
+)
+from datajoint_migrate.steps.route import OnEvent, run_copy
+
+logger = logging.getLogger("datajoint_migrate")
+
+
+def user_tables(schema: Schema) -> list[Table]:
+    """The tables a user declared, without DataJoint's hidden ones."""
+    return [table for table in schema.tables.values() if not table.hidden]
+
+
+class Loading:
+    """One table on its way: both ends, how columns meet, and what its pointers lead to."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        source_schema: Schema,
+        source: Table,
+        destination: Table,
+        *,
+        final_schema: str,
+        stores: Stores,
+        copy_files: bool = False,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.source = source
+        self.destination = destination
+        self.externals: dict[str, External] = externals_of(
+            ends.source, source_schema, source, adapters
+        )
+        self.match: Match = match_columns(source, destination, self.externals)
+        self.pointers = {
+            pair.source.name: pointer(
+                pair.external, source.schema, final_schema, stores, copy_files
+            )
+            for pair in self.match.pairs
+            if pair.kind == "pointer" and pair.external is not None
+        }
+
+    def plan(self, where_clause: str | None = None, limit: int | None = None) -> dict[str, Any]:
+        """This table's part of the engine's plan."""
+        return copy_table(
+            self.source,
+            self.destination,
+            self.match,
+            self.pointers,
+            where_clause=where_clause,
+            limit=limit,
+        )
+
+    def pointed(self) -> list[Pointed]:
+        """The columns whose files matter, for `file_jobs`."""
+        return [
+            (self.source.schema, self.source.name, name, self.externals[name], where)
+            for name, where in self.pointers.items()
+        ]
+
+
+def copy_table_data(
+    source_schema: str,
+    dest_schema: str,
+    table: str,
+    limit: int | None = None,
+    where_clause: str | None = None,
+    *,
+    connection: Any = None,
+    dest_connection: Any = None,
+    source_stores: Mapping[str, Any] | None = None,
+    dest_stores: Mapping[str, Any] | None = None,
+    store_map: Mapping[str, str] | None = None,
+    copy_files: bool = False,
+    adapters: Mapping[str, str] | None = None,
+    lanes: int = LANES,
+    assume_quiet: bool = False,
+    dry_run: bool = False,
+    on_event: OnEvent = None,
+) -> dict[str, Any]:
+    """Copy the rows of one table, converting each column to what the destination declares.
+
+    `table` is a class name (`Mouse`, `Session.Trial`) or a table name. `limit` takes the first
+    rows in key order; `where_clause` is the caller's own SQL. `assume_quiet` vouches that nobody
+    writes to the source meanwhile. A call that was interrupted is resumed by the same call.
+
+    Returns `rows_copied` (rows copied by this call), `time_taken` in seconds, `table`,
+    `snapshot`, `files_copied`; with `dry_run` also `plan`, and nothing is written.
+
+    Raises `NotFound`, `Unconvertible`, `DestinationNotEmpty`, `StoreMissing`, `ExternalMissing`,
+    and `Mismatch` when a row refers to a parent the destination lacks; the destination table is
+    then as empty as before.
+    """
+    began = time.monotonic()
+    if limit is not None and (isinstance(limit, bool) or limit < 0):
+        raise InvalidArgument(f"limit is {limit!r}", hint="give a number of rows, 0 or more")
+    with open_ends(connection, dest_connection) as ends:
+        schema = read_schema(ends.source, source_schema)
+        source = find_table(schema, table)
+        there = read_schema(ends.destination, dest_schema)
+        destination = find_table(there, source.name)
+        stores = Stores.find(source_stores, dest_stores, store_map)
+        loading = Loading(
+            ends,
+            schema,
+            source,
+            destination,
+            final_schema=final_name(source_schema, dest_schema),
+            stores=stores,
+            copy_files=copy_files,
+            adapters=adapters,
+        )
+        prove(ends.source, source, loading.match, where_clause)
+        jobs = file_jobs(loading.pointed())
+        check_places(jobs, stores, copy_files)
+        plan = loading.plan(where_clause, limit)
+        result: dict[str, Any] = {
+            "rows_copied": 0,
+            "time_taken": 0.0,
+            "table": source.name,
+            "snapshot": "none",
+            "files_copied": 0,
+        }
+        if dry_run:
+            return {**result, "plan": plan}
+        if limit != 0:
+            _refuse_rows(ends, [destination])
+            _refuse_orphans(ends, source, destination)
+            result |= _load(
+                ends, [plan], [loading], stores, jobs, copy_files, lanes, assume_quiet, on_event
+            )
+        result.pop("tables", None)
+        return {**result, "time_taken": time.monotonic() - began}
+
+
+def copy_all_data(
+    source: str,
+    dest: str,
+    *,
+    tables: Iterable[str] | None = None,
+    connection: Any = None,
+    dest_connection: Any = None,
+    source_stores: Mapping[str, Any] | None = None,
+    dest_stores: Mapping[str, Any] | None = None,
+    store_map: Mapping[str, str] | None = None,
+    copy_files: bool = False,
+    adapters: Mapping[str, str] | None = None,
+    lanes: int = LANES,
+    assume_quiet: bool = False,
+    dry_run: bool = False,
+    on_event: OnEvent = None,
+) -> dict[str, Any]:
+    """Copy the rows of all user tables (or of `tables`) of a schema, as of one instant.
+
+    The destination must hold the tables already; its columns may be those of the source, of
+    `create_parallel_schema`, or of the user's own 2.x classes. Options as in `copy_table_data`.
+
+    Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
+    `snapshot`, `files_copied`; with `dry_run` also `plan`. Raises as `copy_table_data`.
+    """
+    began = time.monotonic()
+    with open_ends(connection, dest_connection) as ends:
+        schema = read_schema(ends.source, source)
+        there = read_schema(ends.destination, dest)
+        chosen = (
+            user_tables(schema) if tables is None else [find_table(schema, name) for name in tables]
+        )
+        stores = Stores.find(source_stores, dest_stores, store_map)
+        loadings = [
+            Loading(
+                ends,
+                schema,
+                table,
+                find_table(there, table.name),
+                final_schema=final_name(source, dest),
+                stores=stores,
+                copy_files=copy_files,
+                adapters=adapters,
+            )
+            for table in chosen
+        ]
+        for loading in loadings:
+            prove(ends.source, loading.source, loading.match)
+        jobs = file_jobs(column for loading in loadings for column in loading.pointed())
+        check_places(jobs, stores, copy_files)
+        plans = [loading.plan() for loading in loadings]
+        result: dict[str, Any] = {
+            "tables_copied": 0,
+            "rows_copied": 0,
+            "time_taken": 0.0,
+            "tables": {},
+            "snapshot": "none",
+            "files_copied": 0,
+        }
+        if dry_run:
+            return {**result, "plan": plans}
+        _refuse_rows(ends, [loading.destination for loading in loadings])
+        loaded = _load(
+            ends, plans, loadings, stores, jobs, copy_files, lanes, assume_quiet, on_event
+        )
+        return {
+            **result,
+            **loaded,
+            "tables_copied": len(plans),
+            "time_taken": time.monotonic() - began,
+        }
+
+
+def _refuse_rows(ends: Ends, tables: list[Table]) -> None:
+    begun = started(ends.destination, {table.schema for table in tables})
+    full = [
+        f"{table.schema}.{table.name}"
+        for table in tables
+        if (table.schema, table.name) not in begun
+        and has_rows(ends.destination, table.schema, table.name)
+    ]
+    if full:
+        raise DestinationNotEmpty(
+            f"{', '.join(full[:5])}{' and others' if len(full) > 5 else ''} already "
+            f"{'holds' if len(full) == 1 else 'hold'} rows",
+            hint="empty the destination first; rows are never merged",
+            context={"tables": full},
+        )
+
+
+def _refuse_orphans(ends: Ends, source: Table, destination: Table) -> None:
+    """The cheap half of the proof, before the load: no parent can be found in an empty table."""
+    empty = empty_parents(ends.destination, destination)
+    if empty and has_rows(ends.source, source.schema, source.name):
+        raise Mismatch(
+            f"{destination.schema}.{destination.name} refers to {', '.join(empty)}, which "
+            "holds no rows yet",
+            code="DJM-1702",
+            hint="copy the parents first, or use copy_all_data",
+            context={"empty_parents": empty},
+        )
+
+
+def _load(
+    ends: Ends,
+    plans: list[dict[str, Any]],
+    loadings: list[Loading],
+    stores: Stores,
+    jobs: list[FileJob],
+    copy_files: bool,
+    lanes: int,
+    assume_quiet: bool,
+    on_event: OnEvent,
+) -> dict[str, Any]:
+    """Files, rows, AUTO_INCREMENT, proof; what the proof refuses is taken back."""
+    files = move_files(ends, jobs, stores, copy_files, on_event)
+    raise_missing(files["errors"])
+    copied = run_copy(
+        ends,
+        plans,
+        lanes=lanes,
+        assume_quiet=assume_quiet,
+        on_event=on_event,
+    )
+    tables = [loading.destination for loading in loadings]
+    for loading in loadings:
+        keep_auto_increment(ends, loading.source, loading.destination)
+    try:
+        prove_keys(
+            ends.destination,
+            tables,
+            "copy the parents first, or use copy_all_data; this call's rows were taken out again",
+        )
+    except Mismatch:
+        for table in tables:
+            ends.destination.execute(f"TRUNCATE TABLE {quote(table.schema, table.name)}")
+        raise
+    finally:
+        forget(ends.destination, [(table.schema, table.name) for table in tables])
+    return {
+        "rows_copied": copied["rows_copied"],
+        "snapshot": copied["snapshot"],
+        "files_copied": files["files_copied"],
+        "tables": {table["destination_table"]: table["rows_copied"] for table in copied["tables"]},
+    }
+
+
+def raise_missing(errors: list[dict[str, Any]]) -> None:
+    """Raises `ExternalMissing` when files that rows refer to could not be found or copied."""
+    if not errors:
+        return
+    first = errors[0]
+    raise ExternalMissing(
+        f"{len(errors)} files of external stores are missing or damaged, the first in store "
+        f"{first['store']!r}: {first['path']}: {first['error']}",
+        hint="restore the files, or delete the rows that refer to them; no row was copied",
+        context={"errors": errors},
+    )
+
+
+def keep_auto_increment(ends: Ends, source: Table, destination: Table) -> None:
+    """Let the destination go on numbering where the source would, even after deleted rows."""
+    if not any(column.auto_increment for column in destination.columns):
+        return
+    rows = ends.source.query(
+        "SELECT AUTO_INCREMENT FROM information_schema.TABLES"
+        " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
+        (source.schema, source.name),
+    )
+    value = rows[0][0] if rows else None
+    found = re.search(r"\bAUTO_INCREMENT=(\d+)", source.create)
+    value = value or (found[1] if found else None)
+    if value:
+        name = quote(destination.schema, destination.name)
+        ends.destination.execute(f"ALTER TABLE {name} AUTO_INCREMENT = {int(value)}")
