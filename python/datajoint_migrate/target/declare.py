@@ -165,11 +165,16 @@ def _keep_indexes(
                 f"{table}: UNIQUE index {item.name!r} over the external column {lost[0]!r} is"
                 " dropped; 2.x cannot keep its values apart"
             )
-        elif lost:
+        elif lost and not _made_for_tracking(item):
             notes.append(f"{table}: index {item.name!r} over external {lost[0]!r} is dropped")
-        else:
+        elif not lost:
             kept.append(item)
     return kept
+
+
+def _made_for_tracking(item: Item) -> bool:
+    # The server itself adds this one for the foreign key to the tracking table.
+    return item.mentions == {item.name}
 
 
 def _keep_foreign_keys(
