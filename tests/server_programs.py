@@ -8,6 +8,7 @@ the C library that came with it.
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import re
 import shutil
@@ -155,7 +156,7 @@ def _initialise_mysql(root: Path, template: Path) -> None:
 def _initialise_mariadb(template: Path) -> None:
     _sweep(f"mariadb/{template.name}.partial-")
     partial = Path(tempfile.mkdtemp(prefix=f"{template.name}.partial-", dir=template.parent))
-    owner = "--user=root" if os.geteuid() == 0 else f"--user={Path.home().owner()}"
+    owner = f"--user={getpass.getuser()}"
     _run(
         [_system_program("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", owner]
         + ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
@@ -227,8 +228,9 @@ def _by_own_loader(root: Path, name: str) -> list[str]:
         program = root / folder / name
         if program.is_file():
             libraries = f"{loader.parent}:{root}/usr/lib/mysql/private"
+            # Else a program of the same name on the PATH is what it takes itself for.
             start = [str(loader), "--library-path", libraries]
-            return [*start, "--argv0", name, str(program)]
+            return [*start, "--argv0", str(program), str(program)]
     raise InstallError(f"MySQL's packages have no program {name!r}")
 
 

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,12 +186,12 @@ def _exact(
     except Exception as error:
         yield "table", "readable", f"{type(error).__name__}: {error}"
         return
-    was = {json.dumps(row, ensure_ascii=False): row for row in expected["rows"]}
-    now = {json.dumps(row, ensure_ascii=False): row for row in found}
-    if len(found) != len(expected["rows"]):
-        yield "rows", len(expected["rows"]), len(found)
-    lost = [row for text, row in was.items() if text not in now]
-    new = [row for text, row in now.items() if text not in was]
+    was, now = (
+        Counter(json.dumps(row, ensure_ascii=False) for row in rows)
+        for rows in (expected["rows"], found)
+    )
+    lost = [json.loads(text) for text in (was - now).elements()]
+    new = [json.loads(text) for text in (now - was).elements()]
     for old, other in zip(lost, new, strict=False):
         for column, before, after in zip(expected["kinds"], old, other, strict=True):
             if before != after:

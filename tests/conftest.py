@@ -1,0 +1,80 @@
+"""Servers and filled pipelines for the tests: private ones, made when a test first asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import servers
+from full_pipeline import FullPipeline, fill
+from servers import Server
+
+Fresh = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[Server]:
+    """A MySQL with LOCAL INFILE allowed, or the one DJM_TEST_MYSQL names."""
+    with servers.running("mysql") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_b() -> Iterator[Server]:
+    """A second MySQL, LOCAL INFILE refused: never the server of `mysql`."""
+    server = servers.start("mysql", local_infile=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB, or the one DJM_TEST_MARIADB names."""
+    with servers.running("mariadb") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def full_pipeline_mysql(
+    mysql: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FullPipeline]:
+    """The full 0.14.6 pipeline on `mysql`; tests must not change it."""
+    yield from _filled(mysql, tmp_path_factory.mktemp("full_mysql"))
+
+
+@pytest.fixture(scope="session")
+def full_pipeline_maria(
+    mariadb: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FullPipeline]:
+    """The full 0.14.6 pipeline on `mariadb`; tests must not change it."""
+    yield from _filled(mariadb, tmp_path_factory.mktemp("full_maria"))
+
+
+@pytest.fixture
+def fresh() -> Iterator[Fresh]:
+    """`fresh(server, *schemas)`: none of the schemas is there now, nor after the test."""
+    named: list[tuple[Server, tuple[str, ...]]] = []
+
+    def make_fresh(server: Server, *schemas: str) -> None:
+        drop(server, *schemas)
+        named.append((server, schemas))
+
+    yield make_fresh
+    for server, schemas in named:
+        drop(server, *schemas)
+
+
+def drop(server: Server, *schemas: str) -> None:
+    """Drop the schemas, whatever refers to them."""
+    statements = [f"DROP DATABASE IF EXISTS `{schema}`;" for schema in schemas]
+    server.sql("SET FOREIGN_KEY_CHECKS=0;" + "".join(statements))
+
+
+def _filled(server: Server, root: Path) -> Iterator[FullPipeline]:
+    # A server named from outside may have other sessions' schemas.
+    prefix = f"full{os.getpid()}"
+    pipeline = fill(server, prefix, root)
+    yield pipeline
+    drop(server, *pipeline.schemas)

@@ -1,0 +1,107 @@
+"""The full 0.14.6 pipeline on a server: fill it, and read a migrated copy of it back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environments
+from pipelines.full import options, stores
+from servers import Server
+
+PROGRAMS = Path(__file__).parent / "pipelines" / "full"
+
+
+@dataclass(frozen=True)
+class FullPipeline:
+    """A filled pipeline: where it is, what its stores are, and what 0.14.6 fetched from it."""
+
+    server: Server
+    prefix: str
+    root: Path
+    source_stores: stores.Specs
+    dump: Path
+
+    @property
+    def schemas(self) -> list[str]:
+        """Names of its schemas; each refers to the first, and the first to the second."""
+        return [f"{self.prefix}_{name}" for name in options.SCHEMAS]
+
+    def schema_map(self, prefix: str, *names: str) -> dict[str, str]:
+        """Old to new names under `prefix`; of all schemas, or of the `names` ("colony", ...)."""
+        return {f"{self.prefix}_{name}": f"{prefix}_{name}" for name in names or options.SCHEMAS}
+
+    def stores_in_place(self) -> stores.Specs:
+        """2.x store specs that read the files where 0.14.6 put them."""
+        return stores.destination_specs(self.root / "stores")
+
+    def stores_elsewhere(self, root: Path) -> stores.Specs:
+        """2.x store specs of empty folders below `root`, for files to be copied to."""
+        return stores.destination_specs(root)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a 2.x client found: `equal` when every value was what 0.14.6 fetched."""
+
+    equal: bool
+    verdicts: list[dict[str, Any]]
+    output: str
+
+    def different(self) -> list[dict[str, Any]]:
+        """The verdicts that are not "equal"."""
+        return [verdict for verdict in self.verdicts if not verdict["equal"]]
+
+
+def fill(server: Server, prefix: str, root: Path) -> FullPipeline:
+    """Declare and fill the pipeline with 0.14.6; stores, dump and specs go below `root`."""
+    specs = stores.source_specs(root / "stores")
+    stores_file = root / "stores_014.json"
+    stores_file.write_text(json.dumps(specs))
+    dump = root / "dump.json"
+    done = subprocess.run(
+        [environments.python("0.14.6"), PROGRAMS / "fill.py", *_reach(server)]
+        + ["--prefix", prefix, "--stores", stores_file, "--out", dump],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"0.14.6 could not make the pipeline:\n{done.stderr[-4000:]}")
+    return FullPipeline(server, prefix, root, specs, dump)
+
+
+def read_with(
+    version: str,
+    pipeline: FullPipeline,
+    server: Server,
+    schema_map: dict[str, str],
+    destination_stores: stores.Specs,
+    scratch: Path,
+    *,
+    structure: bool = True,
+) -> Reading:
+    """Read the migrated schemas of `schema_map` on `server` with DataJoint `version`.
+
+    `structure` also compares the definitions, when both servers are of the same kind.
+    """
+    stores_file, out = scratch / "stores_2x.json", scratch / "verdicts.json"
+    stores_file.write_text(json.dumps(destination_stores))
+    out.unlink(missing_ok=True)
+    words = [environments.python(version), PROGRAMS / "read.py", *_reach(server)]
+    words += ["--dump", pipeline.dump, "--stores", stores_file, "--out", out]
+    for old, new in schema_map.items():
+        words += ["--map", f"{old}={new}", "--only", old]
+    if not structure:
+        words.append("--no-structure")
+    done = subprocess.run(words, capture_output=True, text=True)
+    if not out.is_file():
+        raise RuntimeError(f"DataJoint {version} could not read:\n{done.stderr[-4000:]}")
+    return Reading(done.returncode == 0, json.loads(out.read_text()), done.stdout)
+
+
+def _reach(server: Server) -> list[str]:
+    account = ["--user", server.user, f"--password={server.password}"]
+    return ["--host", server.host, "--port", str(server.port), *account]
