@@ -230,7 +230,9 @@ class Item:
     @property
     def mentions(self) -> set[str]:
         """Every identifier inside brackets: key columns, columns of expressions."""
-        return {token.name for _, token, depth in _depths(self.parts) if depth and token.kind == "name"}
+        return {
+            token.name for _, token, depth in _depths(self.parts) if depth and token.kind == "name"
+        }
 
     @property
     def reference(self) -> tuple[str | None, str]:

@@ -157,6 +157,13 @@ def _keep_indexes(
     table: Table, items: list[Item], pointers: Mapping[str, External], notes: list[str]
 ) -> list[Item]:
     """Without the indexes over external columns: JSON takes none."""
+    # The server adds an index of its own for every key to a tracking table: not worth a note.
+    implied = {
+        name
+        for key in table.foreign_keys
+        if key.ref_table.startswith(TRACKING)
+        for name in (key.name, key.columns[0])
+    }
     kept = []
     for item in items:
         lost = sorted(item.mentions & pointers.keys()) if item.kind == "index" else []
@@ -165,21 +172,14 @@ def _keep_indexes(
                 f"{table}: UNIQUE index {item.name!r} over the external column {lost[0]!r} is"
                 " dropped; 2.x cannot keep its values apart"
             )
-        elif lost and not _made_for_tracking(item):
+        elif lost and (item.name not in implied or len(item.mentions) > 1):
             notes.append(f"{table}: index {item.name!r} over external {lost[0]!r} is dropped")
         elif not lost:
             kept.append(item)
     return kept
 
 
-def _made_for_tracking(item: Item) -> bool:
-    # The server itself adds this one for the foreign key to the tracking table.
-    return item.mentions == {item.name}
-
-
-def _keep_foreign_keys(
-    table: Table, items: list[Item], targets: Mapping[str, str]
-) -> list[Item]:
+def _keep_foreign_keys(table: Table, items: list[Item], targets: Mapping[str, str]) -> list[Item]:
     kept = []
     missing: dict[str, str] = {}
     for item in items:
@@ -212,7 +212,8 @@ def _rename_clashes(
 
 
 def _free_name(table: str, kind: str, taken: set[tuple[str, str]]) -> str:
-    word = {"foreign": "ibfk", "check": "chk"}[kind]
+    # The server names checks without a name `_chk_N` itself, so that ending is left to it.
+    word = {"foreign": "ibfk", "check": "check"}[kind]
     number = 1
     while True:
         ending = f"_{word}_{number}"
@@ -220,4 +221,3 @@ def _free_name(table: str, kind: str, taken: set[tuple[str, str]]) -> str:
         if (kind, name.lower()) not in taken:
             return name
         number += 1
-

@@ -1,7 +1,7 @@
 """`~lineage`: where every key attribute of a 2.x schema was first defined.
 
-2.x joins on attributes of equal lineage. It is computed for all schemas at once, because schemas may
-refer to each other in a circle.
+2.x joins on attributes of equal lineage. It is computed for all schemas at once, because schemas
+may refer to each other in a circle.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def _references(table: Table) -> list[tuple[Place, Place]]:
     ]
 
 
-def _origin(
-    place: Place, parents: Mapping[Place, list[Place]], known: dict[Place, Place]
-) -> Place:
+def _origin(place: Place, parents: Mapping[Place, list[Place]], known: dict[Place, Place]) -> Place:
     """Follow the first reference of each attribute that leads somewhere new."""
     path = [place]
     seen = {place}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from datajoint_migrate.errors import Unconvertible
 from datajoint_migrate.target.ddl import (
@@ -70,9 +69,8 @@ def _column(column: ColumnText, where: str, notes: list[str]) -> None:
     elif name == "year":
         column.base = "year"
     for clause in column.clauses:
-        change = CHANGES.get(clause.keyword)
-        if change:
-            change(column, clause, place, notes)
+        if note := _clause(column, clause, place):
+            notes.append(f"{place}: {note}")
     column.drop("note")
 
 
@@ -91,13 +89,40 @@ def _drop_width(column: ColumnText) -> None:
     column.base = re.sub(r"\(\d+\)", "", column.base, count=1)
 
 
-def _default(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
+def _clause(column: ColumnText, clause: Clause, place: str) -> str | None:
+    """Rewrite one clause; the note is what was lost."""
+    match clause.keyword:
+        case "DEFAULT":
+            _default(column, clause, place)
+        case "ON":
+            if now := NOW.search(clause.text):
+                clause.text = f" ON UPDATE {_now(now)}"
+        case "PERSISTENT":
+            clause.text = " STORED"
+        case "COLLATE":
+            return _collation(column, clause)
+        case "WITH" | "WITHOUT":
+            raise _foreign(place, clause.text.strip())
+        case "GENERATED" if any(token.word == "ROW" for token in clause.tokens):
+            raise _foreign(place, clause.text.strip())
+        case "COMPRESSED" | "REF_SYSTEM_ID":
+            note = f"{clause.text.strip()} is left out"
+            clause.text = ""
+            return note
+    return None
+
+
+def _now(found: re.Match[str]) -> str:
+    return f"CURRENT_TIMESTAMP({found[1]})" if found[1] else "CURRENT_TIMESTAMP"
+
+
+def _default(column: ColumnText, clause: Clause, place: str) -> None:
     value = clause.tokens[1:]
     said = text_of(value)
     if any(token.word == "NEXTVAL" for token in value):
         raise _foreign(place, clause.text.strip())
     if now := NOW.match(said):
-        clause.text = f" DEFAULT CURRENT_TIMESTAMP{f'({now[1]})' if now[1] else ''}"
+        clause.text = f" DEFAULT {_now(now)}"
     elif _is_literal(value):
         if column.type_name in NO_LITERAL_DEFAULT and value[0].word != "NULL":
             clause.text = f" DEFAULT ({said})"
@@ -116,53 +141,14 @@ def _is_literal(value: list[Token]) -> bool:
     )
 
 
-def _on_update(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
-    if now := NOW.search(clause.text):
-        clause.text = f" ON UPDATE CURRENT_TIMESTAMP{f'({now[1]})' if now[1] else ''}"
-
-
-def _collation(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
+def _collation(column: ColumnText, clause: Clause) -> str | None:
     old = clause.tokens[1].text
-    new = mysql_collation(old, _charset(column))
-    if new != old:
-        clause.text = f" COLLATE {new}"
-        notes.append(f"{place}: collation {old} is {new} on MySQL")
-
-
-def _charset(column: ColumnText) -> str | None:
-    clause = column.find("CHARACTER")
-    return clause.tokens[2].text if clause else None
-
-
-def _generated(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
-    if any(token.word == "ROW" for token in clause.tokens):
-        raise _foreign(place, clause.text.strip())
-
-
-def _stored(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
-    clause.text = " STORED"
-
-
-def _refused(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
-    raise _foreign(place, clause.text.strip())
-
-
-def _removed(column: ColumnText, clause: Clause, place: str, notes: list[str]) -> None:
-    notes.append(f"{place}: {clause.text.strip()} is left out")
-    clause.text = ""
-
-
-CHANGES: dict[str, Callable[[ColumnText, Clause, str, list[str]], None]] = {
-    "DEFAULT": _default,
-    "ON": _on_update,
-    "COLLATE": _collation,
-    "GENERATED": _generated,
-    "PERSISTENT": _stored,
-    "WITH": _refused,
-    "WITHOUT": _refused,
-    "COMPRESSED": _removed,
-    "REF_SYSTEM_ID": _removed,
-}
+    charset = column.find("CHARACTER")
+    new = mysql_collation(old, charset.tokens[2].text if charset else None)
+    if new == old:
+        return None
+    clause.text = f" COLLATE {new}"
+    return f"collation {old} is {new} on MySQL"
 
 
 def mysql_collation(name: str, charset: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """The type table: what a 0.14.6 column becomes in 2.x, physically and in the marker of its comment.
 
-A definition stays as it is unless a row of `RULES` says otherwise. Native types need no marker: both
-2.x lines read them unmarked, and a marker that does not match its column does harm.
+A definition stays as it is unless a row of `RULES` says otherwise. Native types need no marker:
+both 2.x lines read them unmarked, and a marker that does not match its column does harm.
 """
 
 from __future__ import annotations
@@ -203,19 +203,16 @@ def prove_widening(session: Session, table: Table) -> None:
         return
     largest = ", ".join(f"MAX({quote(name)})" for name in wide)
     where = quote(table.schema, table.name)
-    for name, value in zip(
-        wide, session.query(f"SELECT {largest} FROM {where}")[0], strict=True
-    ):
+    for name, value in zip(wide, session.query(f"SELECT {largest} FROM {where}")[0], strict=True):
         if value is None or int(value) <= BIGINT_MAX:
             continue
-        over = session.query(
-            f"SELECT COUNT(*) FROM {where} WHERE {quote(name)} > {BIGINT_MAX}"
-        )[0][0]
+        over = session.query(f"SELECT COUNT(*) FROM {where} WHERE {quote(name)} > {BIGINT_MAX}")[0][
+            0
+        ]
         raise Unconvertible(
             f"{over} value{'' if over == 1 else 's'} of {table}.{name} (up to {value}) cannot"
             " become a signed bigint",
-            hint=f"correct the values above {BIGINT_MAX}, or keep unsigned types:"
-            " unsigned='keep'",
+            hint=f"correct the values above {BIGINT_MAX}, or keep unsigned types: unsigned='keep'",
             context={"table": str(table), "column": name, "count": int(over), "max": int(value)},
         )
 
