@@ -1,0 +1,37 @@
+"""The engine. Plans and results are plain dicts; the fields are those of the structs in rust/core/src/verbs."""
+
+from collections.abc import Callable
+from typing import Any
+
+__version__: str
+
+class BatchStream:
+    """The record batches of a table, for any Arrow library; can be read once."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+def quote(*names: str) -> str:
+    """Quotes identifiers and joins them with dots: ``quote("db", "t")`` is ``"`db`.`t`"``."""
+
+def copy(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Copies tables, inside one server or through the engine. Blocks; Ctrl-C leaves a resumable state."""
+
+def compare(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Compares pairs of tables by meaning and names the rows that differ."""
+
+def pointers(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Loads the map from 0.14.6 pointers to 2.x metadata into a table of the destination."""
+
+def files(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Copies the objects behind the pointers of one tracking table, proved while copying."""
+
+def scan(plan: dict[str, Any]) -> BatchStream:
+    """Starts to read a table with parallel connections that see one instant."""

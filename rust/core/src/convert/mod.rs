@@ -1,0 +1,3 @@
+//! What changes on the way from 0.14.6 to 2.x.
+
+pub mod pointer;

@@ -1,0 +1,3 @@
+//! Objects of external stores, as files.
+
+pub mod copy;

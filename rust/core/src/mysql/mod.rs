@@ -1,0 +1,14 @@
+//! The wire: everything that speaks to a MySQL or MariaDB server.
+
+pub mod chunk;
+pub mod connect;
+pub mod load;
+pub mod names;
+pub mod query;
+pub mod scan;
+pub mod session;
+pub mod types;
+mod wire;
+
+pub use connect::{Server, SslMode};
+pub use query::Connection;

@@ -1,0 +1,6 @@
+//! What every verb needs to run chunks in parallel: lanes, retries, the journal's words, progress and cancel. Knows no
+//! station.
+
+pub mod journal;
+pub mod lanes;
+pub mod progress;

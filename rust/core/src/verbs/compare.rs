@@ -1,0 +1,541 @@
+//! Comparing two tables by meaning: sums of row hashes chunk by chunk, and row by row only where a sum differs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types as t;
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType, TimeUnit};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use super::copy::{default_chunk_bytes, default_lanes};
+use crate::convert::pointer::PointerKind;
+use crate::digest::{Digest, Meaning, Rows};
+use crate::error::{At, Kind, Result};
+use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::names::{qualified, quote};
+use crate::mysql::scan::scan;
+use crate::mysql::session::{self, Snapshot};
+use crate::mysql::types::{Audience, push_date, push_datetime, push_double, push_time};
+use crate::mysql::{Connection, Server};
+use crate::run::lanes::{Queue, run};
+use crate::run::progress::Progress;
+
+const BATCH_BYTES: usize = 4 << 20;
+/// Values in a report are cut to this many characters.
+const SHOWN: usize = 120;
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ComparePlan {
+    pub source: Server,
+    pub destination: Server,
+    #[serde(default = "default_lanes")]
+    pub lanes: usize,
+    #[serde(default = "default_chunk_bytes")]
+    pub chunk_bytes: u64,
+    /// Floats that differ by no more than this, absolutely or relatively, are equal.
+    #[serde(default)]
+    pub tolerance: f64,
+    #[serde(default = "default_discrepancies")]
+    pub max_discrepancies: usize,
+    #[serde(default)]
+    pub snapshot: bool,
+    pub tables: Vec<ComparedTable>,
+}
+
+fn default_discrepancies() -> usize {
+    1000
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ComparedTable {
+    pub source_schema: String,
+    pub source_table: String,
+    pub destination_schema: String,
+    pub destination_table: String,
+    /// Source names of the key's columns.
+    #[serde(default)]
+    pub key: Vec<String>,
+    #[serde(default)]
+    pub index: Option<String>,
+    pub columns: Vec<ComparedColumn>,
+    #[serde(default)]
+    pub where_clause: Option<String>,
+    #[serde(default)]
+    pub rows: u64,
+    #[serde(default)]
+    pub data_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ComparedColumn {
+    pub source: String,
+    pub destination: String,
+    pub kind: ComparedKind,
+    #[serde(default)]
+    pub pointer_kind: Option<PointerKind>,
+    /// The tracking table that knows the contents' MD5 of blobs carried over from 0.11.
+    #[serde(default)]
+    pub source_content_hash: Option<TrackingName>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct TrackingName {
+    pub tracking_schema: String,
+    pub tracking_table: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComparedKind {
+    Value,
+    /// Text in different character sets: both sides as utf8mb4.
+    Text,
+    Decimal,
+    Json,
+    /// BINARY(16) on the left, JSON metadata on the right.
+    Pointer,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct CompareSummary {
+    #[serde(rename = "match")]
+    pub matches: bool,
+    pub time_taken: f64,
+    pub tables: Vec<TableComparison>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TableComparison {
+    pub source_schema: String,
+    pub source_table: String,
+    pub destination_schema: String,
+    pub destination_table: String,
+    #[serde(rename = "match")]
+    pub matches: bool,
+    pub row_count: u64,
+    pub destination_row_count: u64,
+    pub discrepancies: Vec<Discrepancy>,
+    /// More rows differ than are listed.
+    pub truncated: bool,
+    /// The sum of the source's row hashes, in hexadecimal.
+    pub digest: String,
+    pub time_taken: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Discrepancy {
+    pub key: BTreeMap<String, String>,
+    /// `missing` in the destination, `extra` in it, or `differs`.
+    pub kind: &'static str,
+    /// For `differs`: source and destination text of each column that does. NULL is `None`.
+    pub columns: BTreeMap<String, (Option<String>, Option<String>)>,
+    #[serde(skip)]
+    hash: u128,
+}
+
+/// A table under comparison: what both sides are asked, and what came of it.
+struct TableJob {
+    plan: ComparedTable,
+    source: Side,
+    destination: Side,
+    /// Positions of the key's columns among the compared ones.
+    key: Vec<usize>,
+    found: Mutex<Found>,
+    begun: Instant,
+}
+
+struct Side {
+    walk: Walk,
+    select: String,
+    joins: String,
+    meanings: Vec<Meaning>,
+}
+
+#[derive(Default)]
+struct Found {
+    source: Digest,
+    destination: Digest,
+    discrepancies: Vec<Discrepancy>,
+    truncated: bool,
+    /// Chunks whose sums differ although every row is equal within the tolerance.
+    tolerated: bool,
+    seconds: f64,
+}
+
+type Job = (Arc<TableJob>, Chunk);
+
+struct Lane {
+    source: Connection,
+    destination: Connection,
+}
+
+/// Compares every pair of tables in the plan.
+pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary> {
+    let begun = Instant::now();
+    let (mut walker, mut probe, lanes) = open_lanes(plan)?;
+    let mut jobs = Vec::with_capacity(plan.tables.len());
+    for table in &plan.tables {
+        progress.expect(table.rows);
+    }
+    run(
+        lanes,
+        |queue| {
+            for table in &plan.tables {
+                let place = || format!("{}.{}", table.source_schema, table.source_table);
+                progress.check()?;
+                let job = Arc::new(begin(table, &mut walker, &mut probe).at(place)?);
+                jobs.push(job.clone());
+                walk(plan, &job, &mut walker, queue).at(place)?;
+            }
+            Ok(())
+        },
+        |lane, (table, chunk): Job| {
+            let place = format!("{}.{}", table.plan.source_schema, table.plan.source_table);
+            progress.at(&place);
+            compare_chunk(plan, progress, lane, &table, &chunk).at(|| place)
+        },
+    )?;
+    let tables: Vec<_> = jobs.into_iter().map(|job| finish(plan, &job)).collect::<Result<_>>()?;
+    Ok(CompareSummary { matches: tables.iter().all(|table| table.matches), time_taken: begun.elapsed().as_secs_f64(), tables })
+}
+
+fn open(server: &Server) -> Result<Connection> {
+    let mut connection = server.connect()?;
+    session::reading(&mut connection)?;
+    Ok(connection)
+}
+
+fn open_lanes(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Lane>)> {
+    let wanted = plan.lanes.max(1);
+    let mut walker = open(&plan.source)?;
+    let probe = open(&plan.destination)?;
+    let mut sources = (0..wanted).map(|_| open(&plan.source)).collect::<Result<Vec<_>>>()?;
+    if plan.snapshot {
+        let read: Vec<_> = plan.tables.iter().map(|table| (table.source_schema.as_str(), table.source_table.as_str())).collect();
+        let mut locker = open(&plan.source)?;
+        let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
+        if session::share_snapshot(&mut locker, &mut readers, &read)? == Snapshot::Single {
+            session::begin_single(&mut walker, &mut sources[0])?;
+            sources.truncate(1);
+        }
+    }
+    let lanes = sources.into_iter().map(|source| Ok(Lane { source, destination: open(&plan.destination)? }));
+    Ok((walker, probe, lanes.collect::<Result<_>>()?))
+}
+
+fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) -> Result<TableJob> {
+    let position = |name: &String| {
+        let found = plan.columns.iter().position(|column| column.source == *name);
+        found.ok_or_else(|| Kind::Plan(format!("key column `{name}` is not among the compared columns")))
+    };
+    let key = plan.key.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+    let destination_key: Vec<_> = key.iter().map(|&index| plan.columns[index].destination.clone()).collect();
+    let source = Side::new(plan, walker, true, &plan.key)?;
+    let destination = Side::new(plan, probe, false, &destination_key)?;
+    Ok(TableJob { plan: plan.clone(), source, destination, key, found: Mutex::default(), begun: Instant::now() })
+}
+
+impl Side {
+    fn new(plan: &ComparedTable, connection: &mut Connection, is_source: bool, key: &[String]) -> Result<Self> {
+        let (schema, table) =
+            if is_source { (&plan.source_schema, &plan.source_table) } else { (&plan.destination_schema, &plan.destination_table) };
+        let index = plan.index.as_deref().filter(|_| is_source);
+        let walk = Walk::new(connection, WalkOf { schema, table, key, index, filter: plan.where_clause.as_deref() })?;
+        let mut select = Vec::new();
+        let mut joins = String::new();
+        let mut meanings = Vec::new();
+        for (index, column) in plan.columns.iter().enumerate() {
+            let name = format!("s.{}", quote(if is_source { &column.source } else { &column.destination }));
+            let (expression, meaning) = match column.kind {
+                ComparedKind::Value => (name, Meaning::Value),
+                ComparedKind::Decimal => (name, Meaning::Decimal),
+                ComparedKind::Json => (name, Meaning::Json),
+                ComparedKind::Text => (format!("CONVERT({name} USING utf8mb4)"), Meaning::Value),
+                ComparedKind::Pointer if is_source => {
+                    let expression = match &column.source_content_hash {
+                        None => name,
+                        Some(tracking) => {
+                            let tracking = qualified(&tracking.tracking_schema, &tracking.tracking_table);
+                            joins.push_str(&format!(" LEFT JOIN {tracking} AS e{index} ON e{index}.`hash` = {name}"));
+                            format!("IF(e{index}.`filepath` IS NULL, {name}, COALESCE(e{index}.`contents_hash`, {name}))")
+                        }
+                    };
+                    (expression, Meaning::Value)
+                }
+                ComparedKind::Pointer => {
+                    let kind = column.pointer_kind.ok_or_else(|| Kind::Plan(format!("column `{}` has no pointer kind", column.source)))?;
+                    (name, Meaning::Pointer(kind))
+                }
+            };
+            select.push(expression);
+            meanings.push(meaning);
+        }
+        Ok(Self { walk, select: select.join(", "), joins, meanings })
+    }
+
+    fn sql(&self, chunk: &Chunk) -> Result<String> {
+        Ok(format!("SELECT {} FROM {}{}{}", self.select, self.walk.from(), self.joins, self.walk.condition(chunk)?))
+    }
+
+    fn digest(&self, connection: &mut Connection, chunk: &Chunk, progress: &Progress) -> Result<(Digest, u64)> {
+        let mut digest = Digest::default();
+        let scanned = scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch| {
+            progress.check()?;
+            digest.add(&batch, &self.meanings)
+        })?;
+        Ok((digest, scanned.bytes))
+    }
+
+    fn rows(&self, connection: &mut Connection, chunk: &Chunk) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
+    }
+}
+
+fn walk(plan: &ComparePlan, table: &Arc<TableJob>, walker: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+    let row_bytes = table.plan.data_bytes / table.plan.rows.max(1);
+    let rows = (plan.chunk_bytes / row_bytes.clamp(16, plan.chunk_bytes)).clamp(1, 250_000);
+    let walk = &table.source.walk;
+    let mut rest = Chunk::default();
+    loop {
+        let next = if walk.has_key() { walk.key_after(walker, &rest, rows)? } else { None };
+        queue.put((table.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
+        if next.is_none() {
+            return Ok(());
+        }
+        rest.lower = next;
+    }
+}
+
+fn compare_chunk(plan: &ComparePlan, progress: &Progress, lane: &mut Lane, table: &TableJob, chunk: &Chunk) -> Result<()> {
+    let (left, bytes) = table.source.digest(&mut lane.source, chunk, progress)?;
+    let (right, _) = table.destination.digest(&mut lane.destination, chunk, progress).at(|| {
+        format!("{}.{}", table.plan.destination_schema, table.plan.destination_table)
+    })?;
+    progress.add(left.rows, bytes);
+    let differences = if left == right || !table.source.walk.has_key() { None } else { Some(differing_rows(plan, lane, table, chunk)?) };
+    let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
+    add(&mut found.source, left);
+    add(&mut found.destination, right);
+    found.seconds = table.begun.elapsed().as_secs_f64();
+    if let Some((differences, tolerated)) = differences {
+        found.tolerated |= tolerated;
+        for difference in differences {
+            if found.discrepancies.len() >= plan.max_discrepancies.saturating_mul(4) {
+                found.truncated = true;
+                break;
+            }
+            found.discrepancies.push(difference);
+        }
+    }
+    Ok(())
+}
+
+fn add(total: &mut Digest, part: Digest) {
+    total.rows += part.rows;
+    total.sum = total.sum.wrapping_add(part.sum);
+}
+
+/// The rows of a chunk that differ, and whether some were equal only within the tolerance.
+fn differing_rows(plan: &ComparePlan, lane: &mut Lane, table: &TableJob, chunk: &Chunk) -> Result<(Vec<Discrepancy>, bool)> {
+    let left = table.source.rows(&mut lane.source, chunk)?;
+    let right = table.destination.rows(&mut lane.destination, chunk)?;
+    let left_rows = left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;
+    let right_rows = right.iter().map(|batch| Rows::new(batch, &table.destination.meanings)).collect::<Result<Vec<_>>>()?;
+    let mut known = HashMap::new();
+    for (batch, rows) in right_rows.iter().enumerate() {
+        rows.hashes(|row, hash| {
+            known.insert(key_of(rows, &table.key, row), (batch, row, hash));
+        });
+    }
+    let mut differences = Vec::new();
+    let mut tolerated = false;
+    for (batch, rows) in left_rows.iter().enumerate() {
+        rows.hashes(|row, hash| match known.remove(&key_of(rows, &table.key, row)) {
+            None => differences.push(table.discrepancy("missing", &left[batch], row, hash)),
+            Some((_, _, other)) if other == hash => {}
+            Some((other_batch, other_row, _)) => {
+                let (other, cells) = (&right[other_batch], (&right_rows[other_batch], other_row));
+                let columns = differing_columns(plan, table, (&left[batch], rows, row), (other, cells.0, cells.1));
+                if columns.is_empty() {
+                    tolerated = true;
+                } else {
+                    let mut difference = table.discrepancy("differs", &left[batch], row, hash);
+                    difference.columns = columns;
+                    differences.push(difference);
+                }
+            }
+        });
+    }
+    for (batch, row, hash) in known.into_values() {
+        differences.push(table.discrepancy("extra", &right[batch], row, hash));
+    }
+    Ok((differences, tolerated))
+}
+
+fn key_of(rows: &Rows<'_>, key: &[usize], row: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for &column in key {
+        rows.cell(&mut bytes, column, row);
+    }
+    bytes
+}
+
+type Texts = BTreeMap<String, (Option<String>, Option<String>)>;
+
+fn differing_columns(
+    plan: &ComparePlan,
+    table: &TableJob,
+    (left, left_rows, left_row): (&RecordBatch, &Rows<'_>, usize),
+    (right, right_rows, right_row): (&RecordBatch, &Rows<'_>, usize),
+) -> Texts {
+    let mut columns = BTreeMap::new();
+    for (index, column) in table.plan.columns.iter().enumerate() {
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        left_rows.cell(&mut one, index, left_row);
+        right_rows.cell(&mut other, index, right_row);
+        if one == other {
+            continue;
+        }
+        let floats = (float(left.column(index), left_row), float(right.column(index), right_row));
+        if let (Some(a), Some(b)) = floats {
+            let distance = (a - b).abs();
+            if distance <= plan.tolerance || distance <= plan.tolerance * a.abs().max(b.abs()) {
+                continue;
+            }
+        }
+        columns.insert(column.source.clone(), (text(left.column(index), left_row), text(right.column(index), right_row)));
+    }
+    columns
+}
+
+fn float(array: &ArrayRef, row: usize) -> Option<f64> {
+    if array.is_null(row) {
+        return None;
+    }
+    match array.data_type() {
+        DataType::Float32 => Some(f64::from(array.as_primitive::<t::Float32Type>().value(row))),
+        DataType::Float64 => Some(array.as_primitive::<t::Float64Type>().value(row)),
+        _ => None,
+    }
+}
+
+/// A cell for a report: short, and readable where it is text.
+fn text(array: &ArrayRef, row: usize) -> Option<String> {
+    if array.is_null(row) {
+        return None;
+    }
+    let written = |push: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    Some(match array.data_type() {
+        DataType::Int8 => array.as_primitive::<t::Int8Type>().value(row).to_string(),
+        DataType::UInt8 => array.as_primitive::<t::UInt8Type>().value(row).to_string(),
+        DataType::Int16 => array.as_primitive::<t::Int16Type>().value(row).to_string(),
+        DataType::UInt16 => array.as_primitive::<t::UInt16Type>().value(row).to_string(),
+        DataType::Int32 => array.as_primitive::<t::Int32Type>().value(row).to_string(),
+        DataType::UInt32 => array.as_primitive::<t::UInt32Type>().value(row).to_string(),
+        DataType::Int64 => array.as_primitive::<t::Int64Type>().value(row).to_string(),
+        DataType::UInt64 => array.as_primitive::<t::UInt64Type>().value(row).to_string(),
+        DataType::Float32 | DataType::Float64 => written(&|out| push_double(out, float(array, row).unwrap_or_default())),
+        DataType::Date32 => written(&|out| push_date(out, array.as_primitive::<t::Date32Type>().value(row))),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            written(&|out| push_datetime(out, array.as_primitive::<t::TimestampMicrosecondType>().value(row)))
+        }
+        DataType::Duration(_) => written(&|out| push_time(out, array.as_primitive::<t::DurationMicrosecondType>().value(row))),
+        _ => shown(array.as_binary::<i64>().value(row)),
+    })
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let (text, cut) = match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(|symbol| symbol.is_control() && !symbol.is_whitespace()) => {
+            (text.chars().take(SHOWN).collect::<String>(), text.chars().count() > SHOWN)
+        }
+        _ => (format!("0x{}", HEXLOWER.encode(&bytes[..bytes.len().min(SHOWN / 2)])), bytes.len() > SHOWN / 2),
+    };
+    if cut { format!("{text}… ({} bytes)", bytes.len()) } else { text }
+}
+
+impl TableJob {
+    fn discrepancy(&self, kind: &'static str, batch: &RecordBatch, row: usize, hash: u128) -> Discrepancy {
+        let cell = |&index: &usize| (self.plan.columns[index].source.clone(), text(batch.column(index), row).unwrap_or_default());
+        Discrepancy { key: self.key.iter().map(cell).collect(), kind, columns: BTreeMap::new(), hash }
+    }
+}
+
+fn finish(plan: &ComparePlan, table: &TableJob) -> Result<TableComparison> {
+    let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
+    let mut discrepancies = std::mem::take(&mut found.discrepancies);
+    cancel_moved(&mut discrepancies);
+    discrepancies.sort_by(|one, other| one.key.cmp(&other.key));
+    let truncated = found.truncated || discrepancies.len() > plan.max_discrepancies;
+    discrepancies.truncate(plan.max_discrepancies);
+    // Sums that differ without a differing row are explained by the tolerance, or by a table without a key.
+    let sums_match = found.source == found.destination;
+    let explained = found.tolerated && found.source.rows == found.destination.rows;
+    let matches = discrepancies.is_empty() && (sums_match || explained);
+    if !matches && discrepancies.is_empty() {
+        let columns = BTreeMap::from([("rows".to_owned(), (Some(found.source.rows.to_string()), Some(found.destination.rows.to_string())))]);
+        discrepancies.push(Discrepancy { key: BTreeMap::new(), kind: "differs", columns, hash: 0 });
+    }
+    Ok(TableComparison {
+        source_schema: table.plan.source_schema.clone(),
+        source_table: table.plan.source_table.clone(),
+        destination_schema: table.plan.destination_schema.clone(),
+        destination_table: table.plan.destination_table.clone(),
+        matches,
+        row_count: found.source.rows,
+        destination_row_count: found.destination.rows,
+        discrepancies,
+        truncated,
+        digest: format!("{:032x}", found.source.sum),
+        time_taken: found.seconds,
+    })
+}
+
+/// Where the two sides order text differently a row may fall into different chunks: missing here and extra there is the
+/// same row.
+fn cancel_moved(discrepancies: &mut Vec<Discrepancy>) {
+    let mut extra: HashMap<u128, usize> = HashMap::new();
+    for one in discrepancies.iter().filter(|one| one.kind == "extra") {
+        *extra.entry(one.hash).or_default() += 1;
+    }
+    let mut moved: HashMap<u128, usize> = HashMap::new();
+    discrepancies.retain(|one| {
+        if one.kind != "missing" {
+            return true;
+        }
+        match extra.get_mut(&one.hash) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                *moved.entry(one.hash).or_default() += 1;
+                false
+            }
+            _ => true,
+        }
+    });
+    discrepancies.retain(|one| {
+        if one.kind != "extra" {
+            return true;
+        }
+        match moved.get_mut(&one.hash) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        }
+    });
+}

@@ -1,0 +1,575 @@
+//! Copying tables: inside one server by `INSERT … SELECT`, or through us as record batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::convert::pointer::{Pointer, WIDTH};
+use crate::error::{At, Kind, Result};
+use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::load::{Load, Store, allows_infile};
+use crate::mysql::names::{qualified, quote};
+use crate::mysql::scan::scan;
+use crate::mysql::session::{self, Snapshot};
+use crate::mysql::types::Audience;
+use crate::mysql::{Connection, Server};
+use crate::run::journal::Journal;
+use crate::run::lanes::{Queue, retry, run};
+use crate::run::progress::Progress;
+
+/// What is copied, and how. The names are those of the Python plan.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CopyPlan {
+    pub source: Server,
+    pub destination: Server,
+    pub route: Route,
+    #[serde(default = "default_lanes")]
+    pub lanes: usize,
+    #[serde(default = "default_chunk_bytes")]
+    pub chunk_bytes: u64,
+    #[serde(default = "default_memory_bytes")]
+    pub memory_bytes: usize,
+    #[serde(default)]
+    pub load: LoadBy,
+    #[serde(default)]
+    pub snapshot: bool,
+    #[serde(default)]
+    pub journal_schema: Option<String>,
+    /// The journal stays when the copy is done: the caller removes it when its own work is.
+    #[serde(default)]
+    pub keep_journal: bool,
+    pub tables: Vec<TablePlan>,
+}
+
+pub(super) fn default_lanes() -> usize {
+    4
+}
+
+pub(super) fn default_chunk_bytes() -> u64 {
+    16 << 20
+}
+
+fn default_memory_bytes() -> usize {
+    256 << 20
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Route {
+    /// `INSERT … SELECT` within one server.
+    Server,
+    /// Through us, as record batches.
+    River,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadBy {
+    #[default]
+    Auto,
+    Infile,
+    Insert,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct TablePlan {
+    pub source_schema: String,
+    pub source_table: String,
+    pub destination_schema: String,
+    pub destination_table: String,
+    /// The columns of a unique index without NULLs in its order; empty if there is none.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// The name of that index.
+    #[serde(default)]
+    pub index: Option<String>,
+    #[serde(skip_serializing)]
+    pub columns: Vec<ColumnPlan>,
+    #[serde(default)]
+    pub where_clause: Option<String>,
+    #[serde(default)]
+    pub limit: Option<u64>,
+    #[serde(default, skip_serializing)]
+    pub rows: u64,
+    #[serde(default, skip_serializing)]
+    pub data_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ColumnPlan {
+    pub source: String,
+    pub destination: String,
+    pub kind: ColumnKind,
+    /// The destination's character set, where text is converted.
+    #[serde(default)]
+    pub charset: Option<String>,
+    #[serde(default)]
+    pub pointer: Option<Pointer>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnKind {
+    /// As it is; text whose character set is the same on both sides too.
+    Value,
+    /// Converted by the source server to the destination's character set.
+    Text,
+    Json,
+    /// An ENUM with the same members on both sides.
+    EnumIndex,
+    /// BINARY(16) to JSON metadata.
+    Pointer,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct CopySummary {
+    pub rows_copied: u64,
+    pub bytes: u64,
+    pub time_taken: f64,
+    /// `shared`: all lanes read one instant. `single`: one lane did. `none`: each chunk at its own.
+    pub snapshot: &'static str,
+    pub load: Option<&'static str>,
+    pub tables: Vec<TableSummary>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TableSummary {
+    pub destination_schema: String,
+    pub destination_table: String,
+    pub rows_copied: u64,
+    pub bytes: u64,
+    pub chunks: u64,
+    pub resumed_chunks: u64,
+    pub time_taken: f64,
+}
+
+impl TablePlan {
+    /// Identifies the call in the journal: the same table, key, columns and filter.
+    fn fingerprint(&self) -> String {
+        let columns = self.columns.iter().map(|column| format!("{column:?}")).collect::<String>();
+        let table = serde_json::to_string(self).unwrap_or_default();
+        format!("{:032x}", xxh3_128(format!("{table}{columns}").as_bytes()))
+    }
+
+    fn place(&self) -> String {
+        format!("{}.{}", self.source_schema, self.source_table)
+    }
+
+    fn expression(column: &ColumnPlan, route: Route, index: usize) -> Result<String> {
+        let name = format!("s.{}", quote(&column.source));
+        Ok(match (column.kind, route) {
+            (ColumnKind::Text, _) => {
+                let charset = column.charset.as_deref().filter(|charset| charset.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+                let charset = charset.ok_or_else(|| Kind::Plan(format!("column `{}` has no charset to become", column.source)))?;
+                format!("CONVERT({name} USING {charset})")
+            }
+            (ColumnKind::EnumIndex, Route::River) => format!("CAST({name} AS UNSIGNED)"),
+            (ColumnKind::Pointer, Route::River) => {
+                let pointer = column.pointer.as_ref().ok_or_else(|| Kind::Plan(format!("column `{}` has no pointer", column.source)))?;
+                pointer.select(&column.source, index)
+            }
+            (ColumnKind::Pointer, Route::Server) => {
+                return Err(Kind::Plan("pointers are converted on the way through the river only".into()).into());
+            }
+            _ => name,
+        })
+    }
+}
+
+/// A table that is being copied.
+struct TableJob {
+    plan: TablePlan,
+    walk: Walk,
+    select: String,
+    joins: String,
+    load: Option<Load>,
+    journal: Option<Journal>,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    chunks: AtomicU64,
+    resumed: AtomicU64,
+    begun: Instant,
+    millis: AtomicU64,
+}
+
+/// A chunk of it.
+struct Job {
+    table: Arc<TableJob>,
+    number: u64,
+    chunk: Chunk,
+}
+
+/// The connections of one lane.
+struct Lane {
+    source: Option<Connection>,
+    destination: Option<Connection>,
+}
+
+/// Everything the planner and the lanes share.
+struct Copy<'a> {
+    plan: &'a CopyPlan,
+    progress: &'a Progress,
+    snapshot: Option<Snapshot>,
+    infile: bool,
+    batch_bytes: usize,
+}
+
+/// Copies the tables of the plan.
+pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
+    let begun = Instant::now();
+    let mut control = open_destination(&plan.destination)?;
+    let infile = match plan.load {
+        LoadBy::Auto => plan.route == Route::River && allows_infile(&mut control)?,
+        LoadBy::Infile => true,
+        LoadBy::Insert => false,
+    };
+    let wanted = plan.lanes.max(1);
+    let (mut walker, lanes, snapshot) = open_lanes(plan, wanted)?;
+    let copy = Copy {
+        plan,
+        progress,
+        snapshot,
+        infile,
+        batch_bytes: (plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20),
+    };
+    for table in &plan.tables {
+        progress.expect(table.limit.map_or(table.rows, |limit| limit.min(table.rows)));
+    }
+    let mut tables = Vec::with_capacity(plan.tables.len());
+    run(
+        lanes,
+        |queue| {
+            for table in &plan.tables {
+                progress.check()?;
+                let job = copy.begin_table(table, &mut walker, &mut control).at(|| table.place())?;
+                tables.push(job.clone());
+                copy.walk(&job, &mut walker, &mut control, queue).at(|| table.place())?;
+            }
+            Ok(())
+        },
+        |lane, job: Job| copy.work(lane, &job).at(|| job.table.plan.place()),
+    )?;
+    if let (Some(schema), false) = (&plan.journal_schema, plan.keep_journal) {
+        control.execute(&Journal::new(schema).remove())?;
+    }
+    let tables: Vec<_> = tables.iter().map(|job| job.summary()).collect();
+    Ok(CopySummary {
+        rows_copied: tables.iter().map(|table| table.rows_copied).sum(),
+        bytes: tables.iter().map(|table| table.bytes).sum(),
+        time_taken: begun.elapsed().as_secs_f64(),
+        snapshot: match snapshot {
+            Some(Snapshot::Shared) => "shared",
+            Some(Snapshot::Single) => "single",
+            None => "none",
+        },
+        load: (plan.route == Route::River).then_some(if infile { "infile" } else { "insert" }),
+        tables,
+    })
+}
+
+fn open_destination(server: &Server) -> Result<Connection> {
+    let mut connection = server.connect()?;
+    session::loading(&mut connection)?;
+    Ok(connection)
+}
+
+fn open_source(server: &Server) -> Result<Connection> {
+    let mut connection = server.connect()?;
+    session::reading(&mut connection)?;
+    Ok(connection)
+}
+
+fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, Option<Snapshot>)> {
+    let mut walker = open_source(&plan.source)?;
+    if plan.route == Route::Server {
+        let lanes = (0..wanted).map(|_| Ok(Lane { source: None, destination: Some(open_destination(&plan.destination)?) }));
+        return Ok((walker, lanes.collect::<Result<_>>()?, None));
+    }
+    let mut sources = (0..wanted).map(|_| open_source(&plan.source)).collect::<Result<Vec<_>>>()?;
+    let mut snapshot = None;
+    if plan.snapshot {
+        let mut read = plan.tables.iter().map(|table| (table.source_schema.as_str(), table.source_table.as_str())).collect::<Vec<_>>();
+        for pointer in plan.tables.iter().flat_map(|table| &table.columns).filter_map(|column| column.pointer.as_ref()) {
+            read.push((&pointer.tracking_schema, &pointer.tracking_table));
+        }
+        read.sort_unstable();
+        read.dedup();
+        let mut locker = open_source(&plan.source)?;
+        let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
+        let opened = session::share_snapshot(&mut locker, &mut readers, &read)?;
+        if opened == Snapshot::Single {
+            // The walker reads outside the one snapshot; a bound that has moved since only makes chunks unequal in size.
+            session::begin_single(&mut walker, &mut sources[0])?;
+            sources.truncate(1);
+        }
+        snapshot = Some(opened);
+    }
+    let lanes = sources.into_iter().map(|source| Ok(Lane { source: Some(source), destination: Some(open_destination(&plan.destination)?) }));
+    Ok((walker, lanes.collect::<Result<_>>()?, snapshot))
+}
+
+impl Copy<'_> {
+    fn begin_table(&self, plan: &TablePlan, walker: &mut Connection, control: &mut Connection) -> Result<Arc<TableJob>> {
+        let walk = Walk::new(
+            walker,
+            WalkOf {
+                schema: &plan.source_schema,
+                table: &plan.source_table,
+                key: &plan.key,
+                index: plan.index.as_deref(),
+                filter: plan.where_clause.as_deref(),
+            },
+        )?;
+        let mut select = Vec::new();
+        let mut joins = String::new();
+        let mut stores = Vec::new();
+        for (index, column) in plan.columns.iter().enumerate() {
+            select.push(TablePlan::expression(column, self.plan.route, index)?);
+            if let (ColumnKind::Pointer, Some(pointer)) = (column.kind, &column.pointer) {
+                joins.push_str(&pointer.join(&column.source, index));
+            }
+            let store = match column.kind {
+                ColumnKind::Json | ColumnKind::Pointer => Store::Json,
+                ColumnKind::EnumIndex => Store::EnumIndex,
+                ColumnKind::Value | ColumnKind::Text => Store::Plain,
+            };
+            stores.push((column.destination.as_str(), store));
+        }
+        let target = (plan.destination_schema.as_str(), plan.destination_table.as_str());
+        let load = match self.plan.route {
+            Route::River => Some(Load::new(control, target, &stores, self.infile)?),
+            Route::Server => None,
+        };
+        let journal = self.plan.journal_schema.as_ref().map(|schema| Journal::new(schema));
+        if let Some(journal) = &journal {
+            control.execute(&journal.create())?;
+        }
+        Ok(Arc::new(TableJob {
+            plan: plan.clone(),
+            walk,
+            select: select.join(", "),
+            joins,
+            load,
+            journal,
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            chunks: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            begun: Instant::now(),
+            millis: AtomicU64::new(0),
+        }))
+    }
+
+    /// Queues the chunks of a table: first those a former run has planned and not done, then new ones from there on.
+    fn walk(&self, table: &Arc<TableJob>, walker: &mut Connection, control: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+        let fingerprint = table.plan.fingerprint();
+        let mut number = 0;
+        let mut rest = Chunk::default();
+        if let Some(journal) = &table.journal {
+            let rows = control.query(&journal.read(&table.plan.destination_table))?;
+            for entry in journal.entries::<Chunk>(&fingerprint, &rows)? {
+                rest.lower.clone_from(&entry.chunk.upper);
+                number = entry.number + 1;
+                if entry.done {
+                    table.resumed.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    queue.put(Job { table: table.clone(), number: entry.number, chunk: entry.chunk })?;
+                }
+            }
+            if number > 0 && rest.lower.is_none() {
+                return Ok(());
+            }
+        }
+        if let Some(limit) = table.plan.limit {
+            if limit == 0 {
+                return Ok(());
+            }
+            if table.walk.has_key() {
+                rest.upper = table.walk.key_after(walker, &Chunk::default(), limit)?;
+            }
+        }
+        loop {
+            self.progress.check()?;
+            let next = if table.walk.has_key() { table.walk.key_after(walker, &rest, self.chunk_rows(table))? } else { None };
+            let chunk = Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
+            if let Some(journal) = &table.journal {
+                control.execute(&journal.planned(&table.plan.destination_table, &fingerprint, number, &chunk)?)?;
+            }
+            queue.put(Job { table: table.clone(), number, chunk })?;
+            number += 1;
+            if next.is_none() {
+                return Ok(());
+            }
+            rest.lower = next;
+        }
+    }
+
+    /// How many rows fill a chunk: by what was read so far, else by the server's statistics.
+    fn chunk_rows(&self, table: &TableJob) -> u64 {
+        let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
+        let row_bytes = if rows > 0 && bytes > 0 { bytes / rows } else { table.plan.data_bytes / table.plan.rows.max(1) };
+        (self.plan.chunk_bytes / row_bytes.clamp(16, self.plan.chunk_bytes)).clamp(1, 250_000)
+    }
+
+    fn work(&self, lane: &mut Lane, job: &Job) -> Result<()> {
+        self.progress.at(&job.table.plan.place());
+        let moved = retry(self.progress, || {
+            let mut counted = (0, 0);
+            let moved = self.attempt(lane, job, &mut counted);
+            if moved.is_err() {
+                self.progress.take_back(counted.0, counted.1);
+            }
+            moved
+        });
+        let (rows, bytes) = moved?;
+        let table = &job.table;
+        table.rows.fetch_add(rows, Ordering::Relaxed);
+        table.bytes.fetch_add(bytes, Ordering::Relaxed);
+        table.chunks.fetch_add(1, Ordering::Relaxed);
+        table.millis.fetch_max(table.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One try at a chunk: its rows and its line in the journal, in one transaction.
+    fn attempt(&self, lane: &mut Lane, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
+        let mut destination = match lane.destination.take() {
+            Some(connection) => connection,
+            None => {
+                // The connection was lost, perhaps after the commit: the journal knows.
+                let mut connection = open_destination(&self.plan.destination)?;
+                if let Some(journal) = &job.table.journal {
+                    let done = connection.query_value(&journal.is_done(&job.table.plan.destination_table, job.number))?;
+                    if done.as_deref() == Some("1") {
+                        lane.destination = Some(connection);
+                        return Ok((0, 0));
+                    }
+                }
+                connection
+            }
+        };
+        destination.execute("START TRANSACTION")?;
+        let moved = match self.plan.route {
+            Route::Server => Self::insert_select(&mut destination, job),
+            Route::River => self.flow(lane, &mut destination, job, counted),
+        };
+        let (rows, bytes) = match moved {
+            Ok(moved) => moved,
+            Err(error) => {
+                // A connection that can still roll back can still be used; any other is left to the next attempt.
+                if destination.execute("ROLLBACK").is_ok() {
+                    lane.destination = Some(destination);
+                }
+                return Err(error);
+            }
+        };
+        if let Some(journal) = &job.table.journal {
+            destination.execute(&journal.done(&job.table.plan.destination_table, job.number, rows))?;
+        }
+        destination.execute("COMMIT")?;
+        if self.plan.route == Route::Server {
+            self.progress.add(rows, bytes);
+        }
+        lane.destination = Some(destination);
+        Ok((rows, bytes))
+    }
+
+    fn insert_select(destination: &mut Connection, job: &Job) -> Result<(u64, u64)> {
+        let plan = &job.table.plan;
+        let columns: Vec<_> = plan.columns.iter().map(|column| quote(&column.destination)).collect();
+        let sql = format!(
+            "INSERT INTO {} ({}) {}",
+            qualified(&plan.destination_schema, &plan.destination_table),
+            columns.join(", "),
+            job.table.select(&job.chunk)?
+        );
+        let rows = destination.execute(&sql)?.affected_rows;
+        Ok((rows, rows * plan.data_bytes / plan.rows.max(1)))
+    }
+
+    fn flow(&self, lane: &mut Lane, destination: &mut Connection, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
+        let mut source = match lane.source.take() {
+            Some(source) => source,
+            None if self.snapshot.is_some() => {
+                let message = "the snapshot went with the connection that held it".into();
+                return Err(Kind::Value(message).into());
+            }
+            None => open_source(&self.plan.source)?,
+        };
+        let Some(mut load) = job.table.load.clone() else { return Err(Kind::Internal("a river without a load".into()).into()) };
+        let mut sink_failed = false;
+        let scanned = scan(&mut source, &job.table.select(&job.chunk)?, Audience::River, self.batch_bytes, &mut |batch| {
+            self.progress.check()?;
+            let bytes = batch.get_array_memory_size() as u64;
+            let batch = job.table.convert(batch)?;
+            sink_failed = true;
+            load.batch(destination, &batch)?;
+            sink_failed = false;
+            let rows = load.rows() - counted.0;
+            self.progress.add(rows, bytes);
+            counted.0 += rows;
+            counted.1 += bytes;
+            Ok(())
+        });
+        let is_lost = |error: &crate::error::Error| matches!(error.kind(), Kind::Lost { .. });
+        if !scanned.as_ref().is_err_and(|error| is_lost(error) && !sink_failed) {
+            lane.source = Some(source);
+        }
+        match scanned {
+            Ok(_) => Ok((load.finish(destination)?, counted.1)),
+            Err(error) => {
+                if !(sink_failed && is_lost(&error)) {
+                    // What the load says is of no interest any more: its rows are rolled back.
+                    let _ = load.abandon(destination);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl TableJob {
+    fn select(&self, chunk: &Chunk) -> Result<String> {
+        let limit = match self.plan.limit {
+            Some(limit) if !self.walk.has_key() => format!(" LIMIT {limit}"),
+            _ => String::new(),
+        };
+        Ok(format!("SELECT {} FROM {}{}{}{limit}", self.select, self.walk.from(), self.joins, self.walk.condition(chunk)?))
+    }
+
+    /// The batch with its pointers as JSON: each takes `WIDTH` columns of the result and becomes one.
+    fn convert(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.joins.is_empty() {
+            return Ok(batch);
+        }
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.plan.columns.len());
+        let mut rest = batch.columns();
+        for column in &self.plan.columns {
+            let width = if column.kind == ColumnKind::Pointer { WIDTH } else { 1 };
+            let (taken, after) = rest.split_at(width);
+            rest = after;
+            arrays.push(match (&column.pointer, column.kind) {
+                (Some(pointer), ColumnKind::Pointer) => pointer.convert(&column.source, taken)?,
+                _ => taken[0].clone(),
+            });
+        }
+        let fields: Vec<_> = self.plan.columns.iter().zip(&arrays).map(|(column, array)| Field::new(&column.destination, array.data_type().clone(), true)).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| Kind::Internal(error.to_string()).into())
+    }
+
+    fn summary(&self) -> TableSummary {
+        TableSummary {
+            destination_schema: self.plan.destination_schema.clone(),
+            destination_table: self.plan.destination_table.clone(),
+            rows_copied: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            chunks: self.chunks.load(Ordering::Relaxed),
+            resumed_chunks: self.resumed.load(Ordering::Relaxed),
+            time_taken: self.millis.load(Ordering::Relaxed) as f64 / 1000.0,
+        }
+    }
+}

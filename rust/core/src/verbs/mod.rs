@@ -1,0 +1,7 @@
+//! The verbs: each lays a river out of stations and hands it to `run`.
+
+pub mod compare;
+pub mod copy;
+pub mod files;
+pub mod pointers;
+pub mod scan;

@@ -1,0 +1,61 @@
+//! `datajoint_migrate._core`: the engine's verbs for Python. One page: a function a verb, plain dicts in and out.
+
+mod errors;
+mod scan;
+mod watch;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    use datajoint_migrate_core::mysql::names;
+    use datajoint_migrate_core::verbs;
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    use super::watch::watch;
+
+    #[pymodule_export]
+    use super::scan::{BatchStream, scan};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        if cfg!(debug_assertions) {
+            let warnings = module.py().import("warnings")?;
+            let message = "datajoint_migrate._core is a debug build: correct, but an order of magnitude too slow";
+            warnings.call_method1("warn", (message, module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>()))?;
+        }
+        Ok(())
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (*names))]
+    fn quote(names: Vec<String>) -> String {
+        names.iter().map(|name| names::quote(name)).collect::<Vec<_>>().join(".")
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn copy<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "copy", verbs::copy::copy)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn compare<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "compare", verbs::compare::compare)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn pointers<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "pointers", verbs::pointers::pointers)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn files<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "files", verbs::files::files)
+    }
+}
