@@ -73,7 +73,8 @@ class Case:
             elif isinstance(node, ast.Assign) and _target(node) == "ADAPTERS":
                 assert isinstance(node.value, ast.Dict)
                 for key, call in zip(node.value.keys, node.value.values, strict=True):
-                    assert key is not None and isinstance(call, ast.Call)
+                    assert key is not None
+                    assert isinstance(call, ast.Call)
                     assert isinstance(call.func, ast.Name)
                     adapters[ast.literal_eval(key)] = types[call.func.id]
         return adapters
@@ -108,18 +109,14 @@ def restore(case: Case, server: Server, root: Path) -> None:
 
 
 def check(case: Case, server: Server, prefix: str, specs: Specs, scratch: Path) -> tuple[bool, str]:
-    """Read the migrated case with DataJoint 2.3.5: whether every table is equal, and what is not."""
+    """Read the migrated case with DataJoint 2.3.5: is every table equal, and if not, which."""
     stores_file = scratch / "stores_2x.json"
     stores_file.write_text(json.dumps(specs))
-    done = subprocess.run(
-        [environments.python("2.3.5"), "-W", "ignore", case.folder.parent / "check.py", "--quiet"]
-        + ["--case", case.folder, "--host", server.host, "--port", str(server.port)]
-        + ["--user", server.user, f"--password={server.password}"]
-        + ["--prefix-new", prefix, "--stores", stores_file],
-        capture_output=True,
-        text=True,
-        cwd=scratch,
-    )
+    words = [str(environments.python("2.3.5")), "-W", "ignore", f"{case.folder.parent}/check.py"]
+    words += ["--quiet", "--case", str(case.folder), "--host", server.host]
+    words += ["--port", str(server.port), "--user", server.user, f"--password={server.password}"]
+    words += ["--prefix-new", prefix, "--stores", str(stores_file)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=scratch)
     return done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 

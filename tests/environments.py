@@ -82,11 +82,8 @@ def python(name: str) -> Path:
         # the stamp, written last, is what tells a complete one from an interrupted one.
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True, symlinks=True)
-        subprocess.run(
-            [found, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            + list(REQUIREMENTS[name]),
-            check=True,
-        )
+        install = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, *REQUIREMENTS[name]], check=True)
         mark.write_text(wanted)
     return found
 

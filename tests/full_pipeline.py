@@ -62,12 +62,9 @@ def fill(server: Server, prefix: str, root: Path) -> FullPipeline:
     stores_file = root / "stores_014.json"
     stores_file.write_text(json.dumps(specs))
     dump = root / "dump.json"
-    done = subprocess.run(
-        [environments.python("0.14.6"), PROGRAMS / "fill.py", *_reach(server)]
-        + ["--prefix", prefix, "--stores", stores_file, "--out", dump],
-        capture_output=True,
-        text=True,
-    )
+    words = [str(environments.python("0.14.6")), str(PROGRAMS / "fill.py"), *_reach(server)]
+    words += ["--prefix", prefix, "--stores", str(stores_file), "--out", str(dump)]
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"0.14.6 could not make the pipeline:\n{done.stderr[-4000:]}")
     return FullPipeline(server, prefix, root, specs, dump)
@@ -90,8 +87,8 @@ def read_with(
     stores_file, out = scratch / "stores_2x.json", scratch / "verdicts.json"
     stores_file.write_text(json.dumps(destination_stores))
     out.unlink(missing_ok=True)
-    words = [environments.python(version), PROGRAMS / "read.py", *_reach(server)]
-    words += ["--dump", pipeline.dump, "--stores", stores_file, "--out", out]
+    words = [str(environments.python(version)), str(PROGRAMS / "read.py"), *_reach(server)]
+    words += ["--dump", str(pipeline.dump), "--stores", str(stores_file), "--out", str(out)]
     for old, new in schema_map.items():
         words += ["--map", f"{old}={new}", "--only", old]
     if not structure:

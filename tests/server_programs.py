@@ -60,7 +60,7 @@ class Programs:
         return [*_mysql_arguments(self.root), *owner]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def programs(kind: str) -> Programs:
     """The programs of `kind` ("mysql" or "mariadb"), installed first when they are not there.
 
@@ -126,11 +126,15 @@ def _unpack_mysql(root: Path, apt: Path) -> None:
         for word in ("-o", option)
     ]
     _run(["apt-get", *private, "--quiet=2", "update"])
-    listing = _run(
-        ["apt-cache", *private, "depends", "--recurse"]
-        + [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks")]
-        + ["--no-replaces", "--no-enhances", "mysql-server-core", "mysql-client-core"]
-    )
+    leave_out = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    depends = [
+        "apt-cache",
+        *private,
+        "depends",
+        "--recurse",
+        *(f"--no-{kind}" for kind in leave_out),
+    ]
+    listing = _run([*depends, "mysql-server-core", "mysql-client-core"])
     names = sorted(
         line for line in listing.splitlines() if line[:1].isalnum() and not NOT_NEEDED.match(line)
     )
@@ -145,10 +149,9 @@ def _initialise_mysql(root: Path, template: Path) -> None:
         users.write("\n".join(SQL_USERS) + "\n")
         users.flush()
         owner = ["--user=root"] if os.geteuid() == 0 else []
-        _run(
-            [*_by_own_loader(root, "mysqld"), *_mysql_arguments(root), *owner]
-            + [f"--datadir={template}", f"--init-file={users.name}", "--initialize-insecure"]
-        )
+        words = [*_by_own_loader(root, "mysqld"), *_mysql_arguments(root), *owner]
+        words += [f"--datadir={template}", f"--init-file={users.name}", "--initialize-insecure"]
+        _run(words)
     # The server's identity stands in this file: copies must not share it.
     (template / "auto.cnf").unlink(missing_ok=True)
 
@@ -157,16 +160,12 @@ def _initialise_mariadb(template: Path) -> None:
     _sweep(f"mariadb/{template.name}.partial-")
     partial = Path(tempfile.mkdtemp(prefix=f"{template.name}.partial-", dir=template.parent))
     owner = f"--user={getpass.getuser()}"
-    _run(
-        [_system_program("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", owner]
-        + ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-    )
+    common = ["--no-defaults", f"--datadir={partial}", owner, "--skip-name-resolve"]
+    make = [_system_program("mariadb-install-db"), *common, "--skip-test-db"]
+    _run([*make, "--auth-root-authentication-method=normal"])
     statements = ["FLUSH PRIVILEGES;", *SQL_USERS]
-    _run(
-        [_system_program("mariadbd"), "--no-defaults", f"--datadir={partial}", owner]
-        + ["--bootstrap", "--skip-name-resolve"],
-        text="\n".join(statements) + "\n",
-    )
+    fill = [_system_program("mariadbd"), *common, "--bootstrap"]
+    _run(fill, text="\n".join(statements) + "\n")
     partial.rename(template)
 
 

@@ -38,7 +38,9 @@ def test_a_server_takes_arguments_and_leaves_nothing_behind() -> None:
     server = servers.start("mariadb", arguments=["--character-set-server=latin1"])
     assert server.sql("SELECT @@character_set_server") == [("latin1",)]
     folder, process = server.folder, server.process
-    assert folder is not None and folder.is_dir() and process is not None
+    assert process is not None
+    assert folder is not None
+    assert folder.is_dir()
     server.stop()
     assert process.poll() is not None
     assert not folder.exists()
@@ -46,6 +48,6 @@ def test_a_server_takes_arguments_and_leaves_nothing_behind() -> None:
 
 def test_run_hands_the_command_a_server_and_its_exit_status() -> None:
     asks = "import os, sys; sys.exit(7 if os.environ['DJM_TEST_MARIADB'] else 1)"
-    program = Path(servers.__file__)
+    program = str(Path(servers.__file__))
     words = [sys.executable, program, "run", "mariadb", "--", sys.executable, "-c", asks]
     assert subprocess.run(words).returncode == 7

@@ -1,5 +1,6 @@
 """Schema `altered`: what people do to tables by hand with SQL, which no DataJoint can declare."""
 
+# ruff: noqa: E501  (SQL is read more easily in whole lines)
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ ONLY_MYSQL: tuple[str, ...] = (
 
 ONLY_MARIADB: tuple[str, ...] = (
     "CREATE TABLE documents (id int NOT NULL PRIMARY KEY, body json DEFAULT NULL)",
-    "INSERT INTO documents VALUES (1, '{{\"b\": 1, \"a\": [1.5, \"ü\"]}}'), (2, 'null'), (3, NULL)",
+    'INSERT INTO documents VALUES (1, \'{{"b": 1, "a": [1.5, "ü"]}}\'), (2, \'null\'), (3, NULL)',
 )
 
 

@@ -96,7 +96,7 @@ def _array(value: Any) -> list[Any]:
         return head + [[name, describe(np.asarray(value[name]))] for name in value.dtype.names]
     if value.dtype.kind == "O":
         return head + [describe(item) for item in value.ravel().tolist()]
-    return head + [bits(np.ascontiguousarray(value).tobytes())]
+    return [*head, bits(np.ascontiguousarray(value).tobytes())]
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """The 2.x codecs that stand for the 0.14.6 attribute adapters of the pipeline."""
 
+# ruff: noqa: ARG002  (a codec takes what DataJoint hands it)
 from __future__ import annotations
 
 from pathlib import Path

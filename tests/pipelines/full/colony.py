@@ -15,7 +15,7 @@ class Strain(dj.Lookup):  # type: ignore[misc]
     ---
     common="" : varchar(64)   # everyday name: "double" and 'single', 100%% ünïcode 猴 \\\\
     """
-    contents = [("C57BL/6J", "black six"), ("Wistar", "Ratte äöü 猴 🐀"), ("100% 'x' \"y\"", "")]
+    contents = (("C57BL/6J", "black six"), ("Wistar", "Ratte äöü 猴 🐀"), ("100% 'x' \"y\"", ""))
 
 
 @schema
@@ -26,7 +26,7 @@ class Cage(dj.Lookup):  # type: ignore[misc]
     ---
     note=null : varchar(12)
     """
-    contents = [("R1", 1, "a.1"), ("R1", 2, None), ("R2", 1, "b:2"), ("", 65535, "")]
+    contents = (("R1", 1, "a.1"), ("R1", 2, None), ("R2", 1, "b:2"), ("", 65535, ""))
 
 
 @schema

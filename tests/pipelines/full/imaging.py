@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import colony
 import datajoint as dj
 import numpy as np
 from adapters import edges, lines_attach, lines_file, pairs, wrapped  # noqa: F401
@@ -23,11 +22,11 @@ class Params(dj.Lookup):  # type: ignore[misc]
     ---
     params : longblob   # how to: find cells
     """
-    contents = [
+    contents: tuple[tuple[int, Any], ...] = (
         (1, {"threshold": 4.5, "channels": [1, 2, 3]}),
         (2, {"threshold": 5, "name": "naïve"}),
         (-32768, []),
-    ]
+    )
 
 
 @schema
@@ -169,9 +168,8 @@ class Link(dj.Manual):  # type: ignore[misc]
     link : int
     ---
     -> [nullable] Cage.proj(old_room="room", old_cage="cage_number")
-    -> [nullable] Cells.Mask.proj(of_animal="animal_id", of_date="visit_date", of_visit="visit_number")
+    -> [nullable] Cells.Mask.proj(animal="animal_id", day="visit_date", number="visit_number")
     -> Project
     body=null : json
     unique index (link, project_id)
     """
-

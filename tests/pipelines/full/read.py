@@ -108,7 +108,7 @@ def _fetched(
             yield "primary key", expected["key"], list(heading.primary_key)
             return
         keys = free.keys()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
         yield "table", "readable", f"{type(error).__name__}: {error}"
         return
     by_key = {_key_text(expected["key"], row): row for row in expected["rows"]}
@@ -152,7 +152,7 @@ def _value(
     try:
         value = at_hand() if at_hand else (free & key).proj(name).to_dicts()[0][name]
         return json.loads(json.dumps(_described(value, was)))  # type: ignore[no-any-return]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
         return ["error", f"{type(error).__name__}: {error}"]
     finally:
         shutil.rmtree(folder)
@@ -176,14 +176,12 @@ def _described(value: Any, was: list[Any]) -> list[Any]:
     return describe(value)
 
 
-def _exact(
-    query: Any, schema: str, table: str, expected: dict[str, Any]
-) -> Iterator[Difference]:
+def _exact(query: Any, schema: str, table: str, expected: dict[str, Any]) -> Iterator[Difference]:
     import exact
 
     try:
         found = exact.cells(query, schema, table, expected["kinds"])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
         yield "table", "readable", f"{type(error).__name__}: {error}"
         return
     was, now = (
@@ -230,12 +228,12 @@ def _structure(
 def _pointer(before: dict[str, Any], after: dict[str, Any], name: str) -> bool:
     """Whether the column lies in a store and kept what it should: its comment and nullability."""
     was, now = before.get(name), after.get(name)
-    return bool(was and now and len(was) == 2 and was == [now[0], now[2] if len(now) > 2 else now[1]])
+    return bool(
+        was and now and len(was) == 2 and was == [now[0], now[2] if len(now) > 2 else now[1]]
+    )
 
 
-def _verdict(
-    table: str, by: str, rows: int, differences: Iterator[Difference]
-) -> dict[str, Any]:
+def _verdict(table: str, by: str, rows: int, differences: Iterator[Difference]) -> dict[str, Any]:
     found = [{"where": w, "expected": e, "found": f} for w, e, f in differences]
     return {"table": table, "by": by, "rows": rows, "equal": not found, "differences": found}
 

@@ -85,7 +85,7 @@ def _visit(animal: int, n: int) -> dict[str, Any]:
         "room": "R1" if n % 2 else None,
         "cage_number": 2 if n % 2 else None,
         "guest_id": guest,
-        "notes": f"visit {n}: 'quotes', \"double\", back\\slash, tab\t newline\n 猴 {'x' * n * 600}",
+        "notes": f"{n}: 'quotes', \"double\", back\\slash, tab\t newline\n 猴 {'x' * n * 600}",
         "started": day.replace(microsecond=0),
         "ended": None if n % 3 == 0 else day,
     }
@@ -128,7 +128,7 @@ def _kinds() -> list[str]:
     for kind, value in values.kinds().items():
         try:
             imaging.Kinds.insert1({"kind": kind, "inside": value, "outside": value})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (a refusal of any kind is noted, not fatal)
             refused.append(f"kind {kind}: {error}")
     return refused
 
@@ -144,18 +144,22 @@ def write(folder: Path, name: str, data: bytes) -> str:
 def _files() -> list[str]:
     refused = []
     folder = Path(tempfile.mkdtemp())
-    stages = {name: Path(spec["stage"]) for name, spec in dj.config["stores"].items() if "stage" in spec}
+    stages = {
+        name: Path(spec["stage"]) for name, spec in dj.config["stores"].items() if "stage" in spec
+    }
     for number, name in enumerate(values.FILE_NAMES):
         data = f"contents of {name}\n".encode() * (300 if number == 2 else 1)
         key = {"file_id": number}
         imaging.Files.insert1(key)
-        column_values = {column: write(folder, name, data) for column in ("att", "att_raw", "att_flat")}
+        column_values = {
+            column: write(folder, name, data) for column in ("att", "att_raw", "att_flat")
+        }
         for column, store in (("path_raw", "raw"), ("path_deep", "deep-1")):
             column_values[column] = write(stages[store], f"sub dir/{number}/{name}", data)
         for column, path in column_values.items():
             try:
                 imaging.Files.update1({**key, column: path})
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (a refusal of any kind is noted, not fatal)
                 refused.append(f"file {column} {name}: {error}")
     plain = b"contents of plain.txt\n"
     raw = stages[STORE_RAW]
@@ -197,14 +201,14 @@ def _adapted() -> None:
 
 def _links(as_json: Any) -> None:
     mask = imaging.Cells.Mask.fetch("KEY")[0]
-    visits = {n: (colony.Visit & {"visit_number": n}).fetch("KEY")[0] for n in (1, 2)}
+    visits = {n: (colony.Visit() & {"visit_number": n}).fetch("KEY")[0] for n in (1, 2)}
     full = {
         "link": 1,
         "old_room": "",
         "old_cage": 65535,
-        "of_animal": mask["animal_id"],
-        "of_date": mask["visit_date"],
-        "of_visit": mask["visit_number"],
+        "animal": mask["animal_id"],
+        "day": mask["visit_date"],
+        "number": mask["visit_number"],
         "params_id": mask["params_id"],
         "cell": mask["cell"],
         "project_id": unique(100),
@@ -219,8 +223,8 @@ def _links(as_json: Any) -> None:
 
 def _orphans() -> None:
     """Deleting leaves rows in the tracking table, and files, that nothing refers to."""
-    (imaging.Kinds & {"kind": "array_float32"}).delete()
-    (imaging.Files & {"file_id": 21}).delete()
+    (imaging.Kinds() & {"kind": "array_float32"}).delete()
+    (imaging.Files() & {"file_id": 21}).delete()
 
 
 def _blob_of_011() -> None:

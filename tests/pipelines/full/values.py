@@ -99,7 +99,7 @@ def limits() -> list[dict[str, Any]]:
     text = {
         "row_id": 3,
         "t_char": "猴🐀\t\n\\",
-        "t_varchar": "tab\t newline\n return\r zero\x1a back\\slash 'q' \"d\" `b` % %s NULL \\N 猴🐀",
+        "t_varchar": "tab\t line\n return\r ctrl\x1a back\\slash 'q' \"d\" `b` % %s NULL \\N 猴🐀",
         "t_enum": "ü:x",
         "t_year": 0,
         "t_uuid": unique(77),
@@ -118,7 +118,16 @@ JSON_VALUES: dict[int, Any] = {
 
 def precise() -> list[tuple[int, float, float]]:
     """Rows of `Precision`: floats that six printed digits do not tell apart."""
-    singles = [1.2345679, 16777217.0, 0.1, 1 / 3, 9.87654321e-30, 1.17549435e-38, 8388607.5, -7654321.0]
+    singles = [
+        1.2345679,
+        16777217.0,
+        0.1,
+        1 / 3,
+        9.87654321e-30,
+        1.17549435e-38,
+        8388607.5,
+        -7654321.0,
+    ]
     return [(i, float(np.float32(x)), x * (1 + 2**-52)) for i, x in enumerate(singles)]
 
 
