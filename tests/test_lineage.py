@@ -10,7 +10,6 @@ from typing import Any
 
 import environments
 import pytest
-
 from datajoint_migrate.catalog import Session, read_schema, resolve
 from datajoint_migrate.errors import NotFound
 from datajoint_migrate.target import Lineage, compute, write

@@ -13,7 +13,6 @@ from typing import Any
 
 import environments
 import pytest
-
 from datajoint_migrate.catalog import Column, External, Session, externals_of, read_schema, resolve
 from datajoint_migrate.errors import Unconvertible
 from datajoint_migrate.target import (

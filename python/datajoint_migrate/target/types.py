@@ -12,14 +12,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
+from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External
 from datajoint_migrate.catalog.stores import map_store
 from datajoint_migrate.catalog.tables import Column, Table
 from datajoint_migrate.errors import Unconvertible
 from datajoint_migrate.target.ddl import ColumnText, parse, tokens
-
-from datajoint_migrate._core import quote
 
 Unsigned = Literal["keep", "widen"]
 ExternalMode = Literal["defer", "convert"]
