@@ -104,6 +104,7 @@ def compare_table(
         "destination_schema": destination.schema,
         "destination_table": destination.name,
         "key": list(source.walk_key),
+        "index": key_index(source),
         "columns": [_compared(pair, tracking) for pair in match.pairs],
         "where_clause": None,
         "rows": source.rows,
@@ -124,6 +125,11 @@ def _compared(pair: Pair, tracking: Mapping[str, dict[str, str]]) -> dict[str, A
         column["kind"] = "pointer"
         column["pointer_kind"] = pair.external.kind
         column["source_content_hash"] = tracking.get(pair.source.name)
+    elif pair.kind == "json":
+        column["kind"] = "json"
+    elif "decimal" in (pair.source.data_type, pair.destination.data_type):
+        # Equal numbers of two scales have different digits.
+        column["kind"] = "decimal"
     elif (pair.source.charset or "") != (pair.destination.charset or ""):
         # Bytes of two charsets say nothing; both sides are read as Unicode.
         column["kind"] = "text"

@@ -8,7 +8,9 @@ from typing import Any
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.tables import find_table, read_schema
 from datajoint_migrate.steps.ends import schema_of
-from datajoint_migrate.steps.plan import CHUNK_BYTES, LANES
+from datajoint_migrate.steps.plan import CHUNK_BYTES, LANES, key_index
+
+BATCH_BYTES = 4 << 20
 
 
 def scan(
@@ -31,16 +33,21 @@ def scan(
     name, server = schema_of(schema, connection)
     with server.session(read_only=True) as session:
         found = find_table(read_schema(session, name), table)
-    chosen = None if columns is None else [found.column(column).name for column in columns]
+    wanted = [column.name for column in found.columns] if columns is None else columns
+    chosen = [found.column(column).name for column in wanted]
     return _core.scan(
         {
             "source": server.spec(),
             "schema": name,
             "table": found.name,
             "key": list(found.walk_key),
+            "index": key_index(found),
             "columns": chosen,
             "where_clause": where_clause,
             "lanes": lanes,
-            "batch_bytes": CHUNK_BYTES,
+            "chunk_bytes": CHUNK_BYTES,
+            "batch_bytes": BATCH_BYTES,
+            "rows": found.rows,
+            "data_bytes": found.data_bytes,
         }
     )
