@@ -179,11 +179,16 @@ def test_tls_is_insisted_on_when_it_is_required(mysql: Any, mariadb: Any) -> Non
         resolve(f"{mariadb.url}?ssl_mode=required").session()
 
 
+def test_a_certificate_nobody_vouches_for_is_refused(mysql: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFailed, match="check ssl_mode"):
+        resolve(f"{mysql.url}?ssl_mode=verify_ca&ssl_ca={tmp_path / 'none.pem'}").session()
+
+
 def test_a_dead_server_and_a_wrong_password_are_connection_failures(mysql: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(ConnectionFailed, match="is the server running"):
+    with pytest.raises(ConnectionFailed, match="check that the server is running"):
         resolve(f"mysql://u:hidden@127.0.0.1:{port}/").session()
     wrong = Server(mysql.host, mysql.port, mysql.user, "hidden")
     with pytest.raises(ConnectionFailed, match="check user and password") as failed:

@@ -162,6 +162,8 @@ def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, A
         "sql_mode": SQL_MODE,
         # The DDL reader relies on quoted names.
         "sql_quote_show_create": 1,
+        # A session idles here while the engine copies, which may take a night.
+        "wait_timeout": 7 * 24 * 3600,
     }
     if not is_mariadb and version >= (8, 0):
         # Row estimates up to a day old would plan the chunks of a table filled this morning
@@ -235,9 +237,12 @@ def _plain(value: Any, binary: bool) -> Any:
 # -- errors ------------------------------------------------------------------------------------
 
 LOGIN_REFUSED = {1045, 1698, 1862, 3118}
-UNREACHABLE = {1040, 1129, 1130, 1203, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055}
-REACH_HINT = "is the server running, and are host and port right?"
-DENIED = {1044, 1142, 1143, 1227, 1290, 1370, 1410, 1419}
+UNREACHABLE = {
+    1040, 1053, 1129, 1130, 1203, 1927, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 4031,
+}  # fmt: skip
+REACH_HINT = "check that the server is running, and host and port"
+TLS_HINT = "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
+DENIED = {1044, 1142, 1143, 1227, 1370, 1410, 1419}
 
 # What a statement needs, where the server's message does not say it.
 NEEDED = (
@@ -275,7 +280,7 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
     if error.errno in UNREACHABLE or sql == "CONNECT":
         return ConnectionFailed(
             f"the server {server.address} cannot be reached: {message}",
-            hint=REACH_HINT,
+            hint=TLS_HINT if re.search("ssl|certificate", message, re.IGNORECASE) else REACH_HINT,
             context=context,
         )
     if error.errno in DENIED:
@@ -344,7 +349,8 @@ def resolve(connection: Any = None) -> Server:
     if isinstance(connection, Mapping):
         return _from_fields(connection)
     info = getattr(connection, "conn_info", None)
-    if isinstance(info, Mapping):
+    backend = getattr(getattr(connection, "adapter", None), "backend", "mysql")
+    if isinstance(info, Mapping) and backend == "mysql":
         return _from_datajoint(info)
     raise InvalidArgument(
         f"a connection cannot be made of a {type(connection).__name__}",
@@ -396,13 +402,15 @@ def _from_url(url: str) -> Server:
 
 
 def _from_datajoint(info: Mapping[str, Any]) -> Server:
-    host, _, port = str(info.get("host") or "localhost").partition(":")
+    host, port = str(info.get("host") or "localhost"), ""
+    if host.count(":") == 1:  # more of them are an IPv6 address
+        host, port = host.split(":")
     tls = info.get("ssl_input")
     values: dict[str, Any] = {
         "host": host,
         "port": _port(port or info.get("port") or 3306),
         "user": info.get("user") or "",
-        "password": _secret(info.get("passwd")),
+        "password": _secret(info.get("passwd")) or "",
     }
     if isinstance(tls, Mapping):
         values["ssl_mode"] = "verify_ca" if tls.get("ca") else "required"

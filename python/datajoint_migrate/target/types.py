@@ -18,7 +18,7 @@ from datajoint_migrate.catalog.externals import External
 from datajoint_migrate.catalog.stores import map_store
 from datajoint_migrate.catalog.tables import Column, Table
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import ColumnText, parse, tokens
+from datajoint_migrate.target.ddl import ColumnText, parse
 
 Unsigned = Literal["keep", "widen"]
 ExternalMode = Literal["defer", "convert"]
@@ -214,8 +214,3 @@ def prove_widening(session: Session, table: Table) -> None:
             hint=f"correct the values above {BIGINT_MAX}, or keep unsigned types: unsigned='keep'",
             context={"table": str(table), "column": name, "count": int(over), "max": int(value)},
         )
-
-
-def base_type(column_type: str) -> str:
-    """The bare type of a COLUMN_TYPE, in small letters."""
-    return tokens(column_type)[0].text.lower()
