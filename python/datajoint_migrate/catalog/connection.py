@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from types import TracebackType
@@ -16,14 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
-from datajoint_migrate.errors import (
-    ConnectionFailed,
-    InvalidArgument,
-    MigrationError,
-    NotFound,
-    PermissionMissing,
-    ServerError,
-)
+from datajoint_migrate.catalog.refusals import explained
+from datajoint_migrate.errors import ConnectionFailed, InvalidArgument
 
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
 SSL_MODES: tuple[str, ...] = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
@@ -113,7 +107,7 @@ class Session:
 
         `%s` marks a parameter only when `params` is not empty; otherwise `%` is just a character.
         """
-        with _explained(self.server, sql):
+        with explained(self.server, sql):
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
@@ -127,7 +121,7 @@ class Session:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run a statement that gives no rows; returns the number of rows it changed."""
-        with _explained(self.server, sql):
+        with explained(self.server, sql):
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
@@ -200,7 +194,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         }
         options["ssl_verify_cert"] = server.ssl_mode in ("verify_ca", "verify_identity")
         options["ssl_verify_identity"] = server.ssl_mode == "verify_identity"
-    with _explained(server, "CONNECT"):
+    with explained(server, "CONNECT"):
         connection = cast(MySQLConnectionAbstract, mysql.connector.connect(**options))
     if server.ssl_mode in ("required", "verify_ca", "verify_identity"):
         _insist_on_tls(server, connection)
@@ -232,98 +226,6 @@ def _plain(value: Any, binary: bool) -> Any:
     if isinstance(value, bytes | bytearray):
         return bytes(value) if binary else value.decode("utf-8", "replace")
     return value
-
-
-# -- errors ------------------------------------------------------------------------------------
-
-LOGIN_REFUSED = {1045, 1698, 1862, 3118}
-UNREACHABLE = {
-    1040, 1053, 1129, 1130, 1203, 1927, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 4031,
-}  # fmt: skip
-REACH_HINT = "check that the server is running, and host and port"
-TLS_HINT = "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
-DENIED = {1044, 1142, 1143, 1227, 1370, 1410, 1419}
-
-# What a statement needs, where the server's message does not say it.
-NEEDED = (
-    (r"CREATE\s+(DATABASE|SCHEMA|TABLE)", "CREATE"),
-    (r"CREATE\s+(OR\s+REPLACE\s+)?VIEW", "CREATE VIEW"),
-    (r"DROP\s", "DROP"),
-    (r"RENAME\s", "ALTER, DROP, CREATE and INSERT"),
-    (r"(ALTER|INSERT|UPDATE|DELETE|SELECT|REFERENCES)\b", None),
-    (r"SHOW\s", "SELECT"),
-    (r"USE\s", "SELECT"),
-)
-
-
-@contextmanager
-def _explained(server: Server, sql: str) -> Iterator[None]:
-    try:
-        yield
-    except mysql.connector.Error as error:
-        raise _explain(server, sql, error) from error
-    except OSError as error:
-        raise ConnectionFailed(
-            f"the server {server.address} cannot be reached: {error}", hint=REACH_HINT
-        ) from error
-
-
-def _explain(server: Server, sql: str, error: mysql.connector.Error) -> MigrationError:
-    message = error.msg or str(error)
-    context = {"errno": error.errno, "server": server.address}
-    if error.errno in LOGIN_REFUSED:
-        return ConnectionFailed(
-            f"the server refused the login of {server.address}: {message}",
-            hint="check user and password, and from which hosts the user may connect",
-            context=context,
-        )
-    if error.errno in UNREACHABLE or sql == "CONNECT":
-        return ConnectionFailed(
-            f"the server {server.address} cannot be reached: {message}",
-            hint=TLS_HINT if re.search("ssl|certificate", message, re.IGNORECASE) else REACH_HINT,
-            context=context,
-        )
-    if error.errno in DENIED:
-        privilege, place = _missing_privilege(sql, message)
-        return PermissionMissing(
-            f"{server.user} lacks the privilege {privilege} on {place}: {message}",
-            hint=f"let an administrator run: GRANT {privilege.replace(' and', ',')} "
-            f"ON {_grant_target(place)} TO the user",
-            context=context | {"privilege": privilege, "on": place},
-        )
-    if error.errno == 1049:
-        return NotFound(message, hint="check the name of the schema", context=context)
-    return ServerError(
-        f"the server {server.address} refused a statement: {message}",
-        hint="the statement is in the context of this error",
-        context=context | {"sql": sql[:4000]},
-    )
-
-
-def _missing_privilege(sql: str, message: str) -> tuple[str, str]:
-    """Privilege and place of an access-denied message, from it or from the statement."""
-    place = "the server"
-    if found := re.search(r"to database '([^']*)'", message):
-        place = f"schema {found[1]}"
-    elif found := re.search(r"for (table|column|routine) [`']?(.+?)['`]?(?:$|\s+in\b)", message):
-        name = found[2].replace("`", "")
-        qualified = re.search(r"`([^`]+)`\s*\.\s*`" + re.escape(name) + "`", sql)
-        place = f"{found[1]} {qualified[1]}.{name}" if qualified else f"{found[1]} {name}"
-    if found := re.search(r"the (.+?) privilege\(s\)", message):
-        return found[1], place
-    if found := re.match(r"(?:\w+: )?([A-Z][A-Z ,]+) command denied", message):
-        return found[1].strip(), place
-    for pattern, privilege in NEEDED:
-        if match := re.match(pattern, sql.lstrip(), re.IGNORECASE):
-            return privilege or match[1].upper(), place
-    return "needed for this statement", place
-
-
-def _grant_target(place: str) -> str:
-    kind, _, name = place.partition(" ")
-    if kind in ("schema", "table"):
-        return f"`{name.split('.')[0]}`.*"
-    return "*.*"
 
 
 # -- what the caller has -----------------------------------------------------------------------
