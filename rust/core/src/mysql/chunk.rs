@@ -65,6 +65,8 @@ struct KeyColumn {
     /// The expression whose order is the index's order: the column, or the number behind an ENUM, SET or BIT.
     expression: String,
     charset: String,
+    /// Its values are digits, and must stay a number when they become a literal.
+    decimal: bool,
 }
 
 /// Walks a table's key.
@@ -106,6 +108,7 @@ impl Walk {
                     || column.flags().intersects(ColumnFlags::ENUM_FLAG | ColumnFlags::SET_FLAG);
                 key.push(KeyColumn {
                     expression: if by_number { format!("({name} + 0)") } else { name.clone() },
+                    decimal: matches!(column.column_type(), ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL),
                     charset: charsets.get(&column.character_set()).cloned().unwrap_or_else(|| "binary".into()),
                 });
             }
@@ -198,11 +201,11 @@ impl Walk {
     }
 
     fn bound(&self, batch: &RecordBatch) -> Result<Bound> {
-        self.key.iter().zip(batch.columns()).map(|(column, values)| key_value(values.as_ref(), &column.charset)).collect()
+        self.key.iter().zip(batch.columns()).map(|(column, values)| key_value(values.as_ref(), column)).collect()
     }
 }
 
-fn key_value(values: &dyn Array, charset: &str) -> Result<KeyValue> {
+fn key_value(values: &dyn Array, column: &KeyColumn) -> Result<KeyValue> {
     let text = |push: &dyn Fn(&mut Vec<u8>)| {
         let mut out = Vec::new();
         push(&mut out);
@@ -227,8 +230,9 @@ fn key_value(values: &dyn Array, charset: &str) -> Result<KeyValue> {
             plain(&|out| push_datetime(out, values.as_primitive::<t::TimestampMicrosecondType>().value(0)))
         }
         DataType::Duration(_) => plain(&|out| push_time(out, values.as_primitive::<t::DurationMicrosecondType>().value(0))),
+        DataType::LargeBinary if column.decimal => number(&|out| out.extend_from_slice(values.as_binary::<i64>().value(0))),
         DataType::LargeBinary => {
-            KeyValue::Bytes { hex: HEXLOWER.encode(values.as_binary::<i64>().value(0)), charset: charset.to_owned() }
+            KeyValue::Bytes { hex: HEXLOWER.encode(values.as_binary::<i64>().value(0)), charset: column.charset.clone() }
         }
         other => return Err(Kind::Internal(format!("{other} in a key")).into()),
     })
@@ -262,7 +266,7 @@ mod tests {
     use super::*;
 
     fn walk(columns: usize) -> Walk {
-        let key = ["a", "b", "c"][..columns].iter().map(|name| KeyColumn { expression: format!("s.`{name}`"), charset: "binary".into() });
+        let key = ["a", "b", "c"][..columns].iter().map(|name| KeyColumn { expression: format!("s.`{name}`"), charset: "binary".into(), decimal: false });
         Walk { from: "`x`.`t` AS s".into(), key: key.collect(), order: "s.`a`".into(), filter: None }
     }
 

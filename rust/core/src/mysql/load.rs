@@ -6,13 +6,13 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types as t;
 use arrow_array::{Array, LargeBinaryArray, PrimitiveArray, RecordBatch};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, Field, TimeUnit};
 use mysql_common::constants::ColumnType;
 
 use super::chunk::charsets;
 use super::names::{qualified, quote};
 use super::query::{Connection, Done};
-use super::types::{push_date, push_datetime, push_double, push_time};
+use super::types::{MYSQL_TYPE, YEAR, push_date, push_datetime, push_double, push_time, push_year};
 use crate::error::{Error, Kind, Result};
 
 /// Data is sent in pieces of this size: a system call for each is little, and no server waits long for the next.
@@ -112,7 +112,9 @@ impl Load {
             connection.open_load(&self.head)?;
             self.open = true;
         }
-        let columns = batch.columns().iter().map(|array| Column::new(array.as_ref())).collect::<Result<Vec<_>>>()?;
+        let schema = batch.schema();
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(array, field)| Column::new(array.as_ref(), field)).collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
             if self.infile {
                 self.push_line(&columns, row);
@@ -326,6 +328,7 @@ enum Column<'a> {
     U8(&'a PrimitiveArray<t::UInt8Type>),
     I16(&'a PrimitiveArray<t::Int16Type>),
     U16(&'a PrimitiveArray<t::UInt16Type>),
+    Year(&'a PrimitiveArray<t::UInt16Type>),
     I32(&'a PrimitiveArray<t::Int32Type>),
     U32(&'a PrimitiveArray<t::UInt32Type>),
     I64(&'a PrimitiveArray<t::Int64Type>),
@@ -345,6 +348,7 @@ macro_rules! each {
             Column::U8($values) => $body,
             Column::I16($values) => $body,
             Column::U16($values) => $body,
+            Column::Year($values) => $body,
             Column::I32($values) => $body,
             Column::U32($values) => $body,
             Column::I64($values) => $body,
@@ -360,11 +364,12 @@ macro_rules! each {
 }
 
 impl<'a> Column<'a> {
-    fn new(array: &'a dyn Array) -> Result<Self> {
+    fn new(array: &'a dyn Array, field: &Field) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Int8 => Self::I8(array.as_primitive()),
             DataType::UInt8 => Self::U8(array.as_primitive()),
             DataType::Int16 => Self::I16(array.as_primitive()),
+            DataType::UInt16 if field.metadata().get(MYSQL_TYPE).is_some_and(|name| name == YEAR) => Self::Year(array.as_primitive()),
             DataType::UInt16 => Self::U16(array.as_primitive()),
             DataType::Int32 => Self::I32(array.as_primitive()),
             DataType::UInt32 => Self::U32(array.as_primitive()),
@@ -411,6 +416,7 @@ impl<'a> Column<'a> {
             Self::Date(values) => return push_date(out, values.value(row)),
             Self::DateTime(values) => return push_datetime(out, values.value(row)),
             Self::Time(values) => return push_time(out, values.value(row)),
+            Self::Year(values) => return push_year(out, values.value(row)),
             Self::Bytes(_) => return,
         };
         out.extend_from_slice(text.as_bytes());

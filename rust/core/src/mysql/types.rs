@@ -27,6 +27,10 @@ pub const ODD_DATE: i32 = i32::MIN + (1 << 24);
 pub const ODD_DATETIME: i64 = i64::MIN + (1 << 61);
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
+/// The key under which a field says what its Arrow type does not, and what it says there.
+pub const MYSQL_TYPE: &str = "mysql.type";
+pub const YEAR: &str = "year";
+
 /// Whom the arrays are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
@@ -154,7 +158,10 @@ impl Cells {
             Repr::Decimal(precision, scale) if precision <= 38 => DataType::Decimal128(precision, scale),
             Repr::Decimal(precision, scale) => DataType::Decimal256(precision, scale),
         };
-        let field = Field::new(column.name_str(), data_type, true);
+        let mut field = Field::new(column.name_str(), data_type, true);
+        if column.column_type() == T::MYSQL_TYPE_YEAR {
+            field = field.with_metadata([(MYSQL_TYPE.to_owned(), YEAR.to_owned())].into());
+        }
         Ok(Self { field, repr, audience, nulls: NullBufferBuilder::new(0), values: Values::new(repr) })
     }
 
@@ -398,6 +405,11 @@ fn read_time(row: &mut Fields<'_>) -> Result<i64> {
         micros += i64::from(u32::from_le_bytes(fields.array()?));
     }
     Ok(if negative == 0 { micros } else { -micros })
+}
+
+/// A YEAR as MySQL writes it: `0` as text would become 2000.
+pub fn push_year(out: &mut Vec<u8>, year: u16) {
+    push_padded(out, u32::from(year), 4);
 }
 
 fn push_padded(out: &mut Vec<u8>, value: u32, width: usize) {

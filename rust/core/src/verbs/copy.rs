@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -547,18 +547,23 @@ impl TableJob {
             return Ok(batch);
         }
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.plan.columns.len());
-        let mut rest = batch.columns();
+        let schema = batch.schema();
+        let (mut rest, mut fields) = (batch.columns(), schema.fields().iter());
+        let mut converted = Vec::with_capacity(self.plan.columns.len());
         for column in &self.plan.columns {
             let width = if column.kind == ColumnKind::Pointer { WIDTH } else { 1 };
             let (taken, after) = rest.split_at(width);
             rest = after;
+            // The first field of a pointer's columns names the column itself.
+            let field = fields.next().ok_or_else(|| Kind::Internal("a column is missing".into()))?;
+            fields.by_ref().take(width - 1).for_each(drop);
             arrays.push(match (&column.pointer, column.kind) {
                 (Some(pointer), ColumnKind::Pointer) => pointer.convert(&column.source, taken)?,
                 _ => taken[0].clone(),
             });
+            converted.push(if width == 1 { field.clone() } else { Arc::new(Field::new(&column.destination, DataType::LargeBinary, true)) });
         }
-        let fields: Vec<_> = self.plan.columns.iter().zip(&arrays).map(|(column, array)| Field::new(&column.destination, array.data_type().clone(), true)).collect();
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| Kind::Internal(error.to_string()).into())
+        RecordBatch::try_new(Arc::new(Schema::new(converted)), arrays).map_err(|error| Kind::Internal(error.to_string()).into())
     }
 
     fn summary(&self) -> TableSummary {
