@@ -99,6 +99,18 @@ def read_with(
     return Reading(done.returncode == 0, json.loads(out.read_text()), done.stdout)
 
 
+def work_with(
+    version: str, server: Server, prefix: str, destination_stores: stores.Specs, scratch: Path
+) -> tuple[bool, str]:
+    """Insert, declare, populate and delete with DataJoint `version`: did all go well, and what."""
+    stores_file = scratch / "stores_2x.json"
+    stores_file.write_text(json.dumps(destination_stores))
+    words = [str(environments.python(version)), str(PROGRAMS / "exercise.py"), *_reach(server)]
+    words += ["--prefix", prefix, "--stores", str(stores_file)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
 def _reach(server: Server) -> list[str]:
     account = ["--user", server.user, f"--password={server.password}"]
     return ["--host", server.host, "--port", str(server.port), *account]

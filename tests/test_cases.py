@@ -50,7 +50,7 @@ def test_every_table_reads_back_equal(
         adapters=case.adapters(),
     )
 
-    assert result["match"], result
+    assert result["match"], result["issues"]
     assert result["compatible"], result["issues"]
     equal, said = check(case, mysql, prefix, stores, tmp_path)
     assert equal, said

@@ -53,7 +53,7 @@ def main() -> int:
 def _compare(
     chosen: Any, dump: dict[str, Any], schema_map: dict[str, str], specs: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    connection = _connect(chosen, specs)
+    connection = connect(chosen, specs)
     wanted = [s for s in dump["schemas"] if not chosen.only or s in chosen.only]
     verdicts = []
     for full, expected in dump["fetched"].items():
@@ -79,7 +79,7 @@ def _compare(
     return verdicts
 
 
-def _connect(chosen: Any, specs: dict[str, Any]) -> Any:
+def connect(chosen: Any, specs: dict[str, Any]) -> Any:
     warnings.filterwarnings("ignore")
     # 2.x looks for its settings only in a file of this name, upwards from here.
     settings = {"database": {"host": chosen.host, "port": chosen.port}, "stores": specs}
