@@ -174,6 +174,10 @@ def _conversion(
     if is_json(destination):
         if is_json(source):
             return "json", None, None
+        if _may_be_mariadb_json(source) and not (destination.marker or "").startswith("<"):
+            name = quote(source.name)
+            valid = Proof(f"{name} IS NULL OR JSON_VALID({name})", "it is not valid JSON")
+            return "json", None, valid
         raise refusal(source, destination, where, "its values are in the table, not in a store")
     if is_json(source):
         if want in TEXTS or want == "json":
@@ -233,6 +237,11 @@ def is_json(column: Column) -> bool:
     return column.data_type == "longtext" and (
         marker == "json" or bool(re.fullmatch(r"<[^>@]+@[^>]*>", marker))
     )
+
+
+def _may_be_mariadb_json(column: Column) -> bool:
+    # What MariaDB makes of JSON; its CHECK is not part of the column.
+    return column.data_type == "longtext" and column.collation == "utf8mb4_bin"
 
 
 def bare_type(column: Column) -> str:
