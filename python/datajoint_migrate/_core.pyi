@@ -1,10 +1,13 @@
 """The engine. Plans and results are plain dicts; the fields are those of the structs in rust/core/src/verbs."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
+
+__all__ = ["BatchStream", "__version__", "compare", "copy", "files", "pointers", "quote", "scan"]
 
 __version__: str
 
+@final
 class BatchStream:
     """The record batches of a table, for any Arrow library; can be read once."""
 

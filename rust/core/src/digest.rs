@@ -54,7 +54,7 @@ fn trimmed(digits: &[u8]) -> &[u8] {
     digits.strip_suffix(b".").unwrap_or(digits)
 }
 
-fn writer<'a>(array: &'a dyn Array, meaning: Meaning) -> Result<Write<'a>> {
+fn writer(array: &dyn Array, meaning: Meaning) -> Result<Write<'_>> {
     macro_rules! integers {
         ($kind:ty) => {{
             let values = array.as_primitive::<$kind>();
@@ -207,7 +207,10 @@ mod tests {
     #[test]
     fn null_differs_from_empty_and_neighbours_do_not_run_together() {
         let of = |left: Option<&[u8]>, right: Option<&[u8]>| {
-            let columns: Vec<ArrayRef> = vec![Arc::new(LargeBinaryArray::from(vec![left])), Arc::new(LargeBinaryArray::from(vec![right]))];
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(LargeBinaryArray::from(vec![left])),
+                Arc::new(LargeBinaryArray::from(vec![right])),
+            ];
             digest(columns, &[Meaning::Value, Meaning::Value])
         };
         assert_ne!(of(None, Some(b"")), of(Some(b""), Some(b"")));

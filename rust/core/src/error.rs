@@ -120,15 +120,21 @@ impl Error {
         Some(match *self.kind {
             Kind::Connect { .. } => "check host, port and that the server is running",
             Kind::Login { .. } => "check user, password and ssl_mode",
-            Kind::Lost { .. } => "start the same call again when the server is back: finished chunks are not repeated",
+            Kind::Lost { .. } => {
+                "start the same call again when the server is back: finished chunks are not repeated"
+            }
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => {
                 "grant the privilege that the message names to this user, or connect as another"
             }
             Kind::Server { code: 1205 | 1213, .. } => {
                 "another session holds locks on these rows; start the same call again when it is done"
             }
-            Kind::Server { code: 1153, .. } => "raise max_allowed_packet on the destination server above the size of the largest row",
-            Kind::Server { code: 1114 | 1021, .. } => "the destination is full: make room, then start the same call again",
+            Kind::Server { code: 1153, .. } => {
+                "raise max_allowed_packet on the destination server above the size of the largest row"
+            }
+            Kind::Server { code: 1114 | 1021, .. } => {
+                "the destination is full: make room, then start the same call again"
+            }
             Kind::MissingTracking { .. } => {
                 "0.14.6 cannot fetch this value either; set it to NULL or restore the row, or leave it out with a where_clause"
             }

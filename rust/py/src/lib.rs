@@ -23,8 +23,12 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         if cfg!(debug_assertions) {
             let warnings = module.py().import("warnings")?;
-            let message = "datajoint_migrate._core is a debug build: correct, but an order of magnitude too slow";
-            warnings.call_method1("warn", (message, module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>()))?;
+            let message =
+                "datajoint_migrate._core is a debug build: correct, but an order of magnitude too slow";
+            warnings.call_method1(
+                "warn",
+                (message, module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>()),
+            )?;
         }
         Ok(())
     }

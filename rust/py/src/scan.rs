@@ -35,9 +35,15 @@ pub struct BatchStream(Mutex<Option<Reader>>);
 #[pymethods]
 impl BatchStream {
     #[pyo3(signature = (requested_schema=None))]
-    fn __arrow_c_stream__<'py>(&self, py: Python<'py>, requested_schema: Option<Bound<'py, PyCapsule>>) -> PyResult<Bound<'py, PyCapsule>> {
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
         let reader = self.0.lock().ok().and_then(|mut reader| reader.take());
-        let reader = reader.ok_or_else(|| to_python(py, &Kind::Plan("this stream was read already: scan again".into()).into()))?;
+        let reader = reader.ok_or_else(|| {
+            to_python(py, &Kind::Plan("this stream was read already: scan again".into()).into())
+        })?;
         // The protocol lets a producer ignore the schema asked for; the consumer then casts.
         drop(requested_schema);
         PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), c"arrow_array_stream")
@@ -47,7 +53,8 @@ impl BatchStream {
 #[pyfunction]
 pub fn scan(plan: &Bound<'_, PyDict>) -> PyResult<BatchStream> {
     let py = plan.py();
-    let plan: ScanPlan = pythonize::depythonize(plan).map_err(|error| to_python(py, &Kind::Plan(error.to_string()).into()))?;
+    let plan: ScanPlan =
+        pythonize::depythonize(plan).map_err(|error| to_python(py, &Kind::Plan(error.to_string()).into()))?;
     let stream = py.detach(|| scan_table(plan)).map_err(|error| to_python(py, &error))?;
     Ok(BatchStream(Mutex::new(Some(Reader(stream)))))
 }

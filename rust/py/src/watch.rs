@@ -27,7 +27,8 @@ where
     S: Serialize + Send,
 {
     let py = plan.py();
-    let plan: P = pythonize::depythonize(plan).map_err(|error| to_python(py, &Kind::Plan(error.to_string()).into()))?;
+    let plan: P =
+        pythonize::depythonize(plan).map_err(|error| to_python(py, &Kind::Plan(error.to_string()).into()))?;
     let progress = Progress::default();
     let (summary, heard) = py.detach(|| {
         std::thread::scope(|scope| {
@@ -48,7 +49,8 @@ where
                     }
                 }
             }
-            let summary = worker.join().unwrap_or_else(|_| Err(Kind::Internal(format!("{name} panicked")).into()));
+            let summary =
+                worker.join().unwrap_or_else(|_| Err(Kind::Internal(format!("{name} panicked")).into()));
             (summary, heard)
         })
     });

@@ -148,7 +148,13 @@ impl Pointer {
             return self.source_path(row);
         }
         let name = base32(&self.object_hash(row));
-        Ok(format!("{}/{}/{}{}", self.hash_prefix, self.schema, folded(&name, &self.destination_subfolding), self.suffix))
+        Ok(format!(
+            "{}/{}/{}{}",
+            self.hash_prefix,
+            self.schema,
+            folded(&name, &self.destination_subfolding),
+            self.suffix
+        ))
     }
 
     /// The JSON metadata, as 2.x writes it itself.
@@ -214,9 +220,14 @@ impl<'a> TrackingColumns<'a> {
     pub fn new(columns: &'a [ArrayRef]) -> Result<Self> {
         let sizes = columns.get(1).and_then(|sizes| sizes.as_primitive_opt::<UInt64Type>());
         let times = columns.get(5).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-        let bytes = [0, 2, 3, 4].into_iter().all(|index| columns.get(index).is_some_and(|c| c.as_binary_opt::<i64>().is_some()));
+        let bytes = [0, 2, 3, 4]
+            .into_iter()
+            .all(|index| columns.get(index).is_some_and(|c| c.as_binary_opt::<i64>().is_some()));
         if sizes.is_none() || times.is_none() || !bytes {
-            return Err(Kind::Value("a tracking table does not have the columns that DataJoint 0.14.6 gives it".into()).into());
+            return Err(Kind::Value(
+                "a tracking table does not have the columns that DataJoint 0.14.6 gives it".into(),
+            )
+            .into());
         }
         Ok(Self { columns })
     }
@@ -240,11 +251,14 @@ impl<'a> TrackingColumns<'a> {
 }
 
 fn hash_of(bytes: &[u8]) -> Result<[u8; 16]> {
-    bytes.try_into().map_err(|_| Kind::Value(format!("a hash of {} bytes where 16 were due", bytes.len())).into())
+    bytes
+        .try_into()
+        .map_err(|_| Kind::Value(format!("a hash of {} bytes where 16 were due", bytes.len())).into())
 }
 
 fn utf8(bytes: &[u8]) -> Result<String> {
-    String::from_utf8(bytes.to_vec()).map_err(|error| Kind::Value(format!("a path is not UTF-8: {error}")).into())
+    String::from_utf8(bytes.to_vec())
+        .map_err(|error| Kind::Value(format!("a path is not UTF-8: {error}")).into())
 }
 
 /// The 16 bytes that name the object behind a 2.x pointer: what a 0.14.6 pointer to the same object holds (for blobs from
@@ -322,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_filepath_is_known_by_its_path() {
-        let row = Tracking { filepath: Some("a/\"b\" 1.bin".as_bytes()), contents_hash: Some([7; 16]), ..row() };
+        let row =
+            Tracking { filepath: Some("a/\"b\" 1.bin".as_bytes()), contents_hash: Some([7; 16]), ..row() };
         let json = pointer(PointerKind::Filepath, Layout::Hash).json(&row).expect("valid");
         assert!(json.contains("\"timestamp\": \"2023-11-14T22:13:20+00:00\""));
         let expected: [u8; 16] = Md5::digest("a/\"b\" 1.bin".as_bytes()).into();
@@ -331,7 +346,9 @@ mod tests {
 
     #[test]
     fn what_is_no_pointer_has_no_identity() {
-        for json in ["{}", "[1]", "{\"path\": null}", "{\"path\": \"x\", \"store\": \"raw\", \"hash\": \"01D4\"}"] {
+        for json in
+            ["{}", "[1]", "{\"path\": null}", "{\"path\": \"x\", \"store\": \"raw\", \"hash\": \"01D4\"}"]
+        {
             assert_eq!(identity(json.as_bytes(), PointerKind::Blob), None, "{json}");
         }
     }

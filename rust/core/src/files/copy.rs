@@ -30,7 +30,7 @@ pub enum Copied {
     Present,
 }
 
-fn failed(path: &Path, message: impl ToString) -> Error {
+fn failed(path: &Path, message: &impl ToString) -> Error {
     Kind::File { path: path.display().to_string(), message: message.to_string() }.into()
 }
 
@@ -38,31 +38,37 @@ fn failed(path: &Path, message: impl ToString) -> Error {
 ///
 /// With `verify` the MD5 is checked while copying, so that damage at the source is found and nothing damaged gets a name.
 pub fn copy(object: &Object<'_>, verify: bool) -> Result<Copied> {
-    let mut source = File::open(object.source).map_err(|error| failed(object.source, error))?;
-    let metadata = source.metadata().map_err(|error| failed(object.source, error))?;
+    let mut source = File::open(object.source).map_err(|error| failed(object.source, &error))?;
+    let metadata = source.metadata().map_err(|error| failed(object.source, &error))?;
     let expected = object.md5.filter(|_| verify);
     if is_present(object, metadata.len(), expected)? {
         return Ok(Copied::Present);
     }
-    let folder = object.destination.parent().ok_or_else(|| failed(object.destination, "is no path of a file"))?;
-    fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    let folder =
+        object.destination.parent().ok_or_else(|| failed(object.destination, &"is no path of a file"))?;
+    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
     let temporary = Temporary::beside(object.destination);
-    let mut file = File::create_new(&temporary.0).map_err(|error| failed(&temporary.0, error))?;
+    let mut file = File::create_new(&temporary.0).map_err(|error| failed(&temporary.0, &error))?;
     let (size, md5) = stream(object, &mut source, &mut file, expected.is_some())?;
     if size != metadata.len() + object.prefix.len() as u64 {
-        return Err(failed(object.source, "changed while it was copied"));
+        return Err(failed(object.source, &"changed while it was copied"));
     }
-    if let (Some(expected), Some(md5)) = (expected, md5) {
-        if expected != md5 {
-            let message = format!("is damaged: its MD5 is {}, its pointer says {}", HEXLOWER.encode(&md5), HEXLOWER.encode(&expected));
-            return Err(failed(object.source, message));
-        }
+    if let (Some(expected), Some(md5)) = (expected, md5)
+        && expected != md5
+    {
+        let message = format!(
+            "is damaged: its MD5 is {}, its pointer says {}",
+            HEXLOWER.encode(&md5),
+            HEXLOWER.encode(&expected)
+        );
+        return Err(failed(object.source, &message));
     }
     if let Ok(modified) = metadata.modified() {
-        file.set_times(FileTimes::new().set_modified(modified)).map_err(|error| failed(&temporary.0, error))?;
+        file.set_times(FileTimes::new().set_modified(modified))
+            .map_err(|error| failed(&temporary.0, &error))?;
     }
-    file.sync_all().map_err(|error| failed(&temporary.0, error))?;
-    fs::rename(&temporary.0, object.destination).map_err(|error| failed(object.destination, error))?;
+    file.sync_all().map_err(|error| failed(&temporary.0, &error))?;
+    fs::rename(&temporary.0, object.destination).map_err(|error| failed(object.destination, &error))?;
     Ok(Copied::Written(size))
 }
 
@@ -72,7 +78,7 @@ fn is_present(object: &Object<'_>, source_size: u64, expected: Option<[u8; 16]>)
         return Ok(false);
     }
     let Some(expected) = expected else { return Ok(true) };
-    let mut file = File::open(object.destination).map_err(|error| failed(object.destination, error))?;
+    let mut file = File::open(object.destination).map_err(|error| failed(object.destination, &error))?;
     let mut md5 = Md5::new();
     read_pieces(object.destination, &mut file, &mut |bytes| {
         md5.update(bytes);
@@ -81,7 +87,12 @@ fn is_present(object: &Object<'_>, source_size: u64, expected: Option<[u8; 16]>)
     Ok(<[u8; 16]>::from(md5.finalize()) == expected)
 }
 
-fn stream(object: &Object<'_>, source: &mut File, file: &mut File, hash: bool) -> Result<(u64, Option<[u8; 16]>)> {
+fn stream(
+    object: &Object<'_>,
+    source: &mut File,
+    file: &mut File,
+    hash: bool,
+) -> Result<(u64, Option<[u8; 16]>)> {
     let mut md5 = hash.then(Md5::new);
     let mut size = 0;
     let mut write = |bytes: &[u8]| {
@@ -89,7 +100,7 @@ fn stream(object: &Object<'_>, source: &mut File, file: &mut File, hash: bool) -
             md5.update(bytes);
         }
         size += bytes.len() as u64;
-        file.write_all(bytes).map_err(|error| failed(object.destination, error))
+        file.write_all(bytes).map_err(|error| failed(object.destination, &error))
     };
     write(object.prefix)?;
     read_pieces(object.source, source, &mut write)?;
@@ -103,7 +114,7 @@ fn read_pieces(path: &Path, file: &mut File, each: &mut dyn FnMut(&[u8]) -> Resu
             Ok(0) => return Ok(()),
             Ok(count) => each(&piece[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(path, error)),
+            Err(error) => return Err(failed(path, &error)),
         }
     }
 }

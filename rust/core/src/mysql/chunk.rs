@@ -45,10 +45,20 @@ pub struct Chunk {
 impl KeyValue {
     /// The literal. What came out of a journal is not trusted to be what went in.
     fn literal(&self) -> Result<String> {
-        let bad = |text: &str| Kind::Plan(format!("`{text}` is no bound of a chunk; the journal was changed")).into();
+        let bad = |text: &str| {
+            Kind::Plan(format!("`{text}` is no bound of a chunk; the journal was changed")).into()
+        };
         match self {
-            Self::Number(text) if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e')) => Ok(text.clone()),
-            Self::Plain(text) if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.' | b':' | b' ')) => Ok(format!("'{text}'")),
+            Self::Number(text)
+                if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e')) =>
+            {
+                Ok(text.clone())
+            }
+            Self::Plain(text)
+                if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.' | b':' | b' ')) =>
+            {
+                Ok(format!("'{text}'"))
+            }
             Self::Bytes { hex, charset } if charset.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
                 let bytes = HEXLOWER.decode(hex.as_bytes()).map_err(|_| bad(hex))?;
                 Ok(bytes_literal(&bytes, charset))
@@ -99,7 +109,8 @@ impl Walk {
         let names: Vec<_> = of.key.iter().map(|name| format!("s.{}", quote(name))).collect();
         let mut key = Vec::new();
         if !names.is_empty() {
-            let probe = format!("SELECT {} FROM {} AS s LIMIT 0", names.join(", "), qualified(of.schema, of.table));
+            let probe =
+                format!("SELECT {} FROM {} AS s LIMIT 0", names.join(", "), qualified(of.schema, of.table));
             let columns = connection.open_binary(&probe)?;
             while connection.row()?.is_some() {}
             let charsets = charsets(connection)?;
@@ -108,8 +119,14 @@ impl Walk {
                     || column.flags().intersects(ColumnFlags::ENUM_FLAG | ColumnFlags::SET_FLAG);
                 key.push(KeyColumn {
                     expression: if by_number { format!("({name} + 0)") } else { name.clone() },
-                    decimal: matches!(column.column_type(), ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL),
-                    charset: charsets.get(&column.character_set()).cloned().unwrap_or_else(|| "binary".into()),
+                    decimal: matches!(
+                        column.column_type(),
+                        ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL
+                    ),
+                    charset: charsets
+                        .get(&column.character_set())
+                        .cloned()
+                        .unwrap_or_else(|| "binary".into()),
                 });
             }
         }
@@ -146,12 +163,16 @@ impl Walk {
         let upper = chunk.upper.as_ref().map(|bound| self.literals(bound)).transpose()?;
         // What both bounds share is said once: the rest stays small enough for the range optimiser.
         let shared = match (&lower, &upper) {
-            (Some(lower), Some(upper)) => lower.iter().zip(upper).take_while(|(low, high)| low == high).count(),
+            (Some(lower), Some(upper)) => {
+                lower.iter().zip(upper).take_while(|(low, high)| low == high).count()
+            }
             _ => 0,
         };
         let mut parts: Vec<_> = lower
             .iter()
-            .flat_map(|lower| (0..shared).map(|index| format!("{} = {}", self.key[index].expression, lower[index])))
+            .flat_map(|lower| {
+                (0..shared).map(|index| format!("{} = {}", self.key[index].expression, lower[index]))
+            })
             .collect();
         if let Some(lower) = &lower {
             parts.push(self.beyond(lower, shared, '>', true));
@@ -164,7 +185,12 @@ impl Walk {
 
     fn literals(&self, bound: &Bound) -> Result<Vec<String>> {
         if bound.len() != self.key.len() {
-            return Err(Kind::Plan(format!("a bound of {} values for a key of {}", bound.len(), self.key.len())).into());
+            return Err(Kind::Plan(format!(
+                "a bound of {} values for a key of {}",
+                bound.len(),
+                self.key.len()
+            ))
+            .into());
         }
         bound.iter().map(KeyValue::literal).collect()
     }
@@ -175,7 +201,8 @@ impl Walk {
             return if inclusive { "TRUE".into() } else { "FALSE".into() };
         }
         let terms = (from..last).map(|depth| {
-            let equal = (from..depth).map(|index| format!("{} = {} AND ", self.key[index].expression, bound[index]));
+            let equal =
+                (from..depth).map(|index| format!("{} = {} AND ", self.key[index].expression, bound[index]));
             let side = if inclusive && depth + 1 == last { format!("{side}=") } else { side.to_string() };
             format!("({}{} {side} {})", equal.collect::<String>(), self.key[depth].expression, bound[depth])
         });
@@ -201,7 +228,11 @@ impl Walk {
     }
 
     fn bound(&self, batch: &RecordBatch) -> Result<Bound> {
-        self.key.iter().zip(batch.columns()).map(|(column, values)| key_value(values.as_ref(), column)).collect()
+        self.key
+            .iter()
+            .zip(batch.columns())
+            .map(|(column, values)| key_value(values.as_ref(), column))
+            .collect()
     }
 }
 
@@ -223,17 +254,26 @@ fn key_value(values: &dyn Array, column: &KeyColumn) -> Result<KeyValue> {
         DataType::Int64 => KeyValue::Number(values.as_primitive::<t::Int64Type>().value(0).to_string()),
         DataType::UInt64 => KeyValue::Number(values.as_primitive::<t::UInt64Type>().value(0).to_string()),
         // A FLOAT is compared as the DOUBLE it widens to.
-        DataType::Float32 => number(&|out| push_double(out, f64::from(values.as_primitive::<t::Float32Type>().value(0)))),
-        DataType::Float64 => number(&|out| push_double(out, values.as_primitive::<t::Float64Type>().value(0))),
+        DataType::Float32 => {
+            number(&|out| push_double(out, f64::from(values.as_primitive::<t::Float32Type>().value(0))))
+        }
+        DataType::Float64 => {
+            number(&|out| push_double(out, values.as_primitive::<t::Float64Type>().value(0)))
+        }
         DataType::Date32 => plain(&|out| push_date(out, values.as_primitive::<t::Date32Type>().value(0))),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             plain(&|out| push_datetime(out, values.as_primitive::<t::TimestampMicrosecondType>().value(0)))
         }
-        DataType::Duration(_) => plain(&|out| push_time(out, values.as_primitive::<t::DurationMicrosecondType>().value(0))),
-        DataType::LargeBinary if column.decimal => number(&|out| out.extend_from_slice(values.as_binary::<i64>().value(0))),
-        DataType::LargeBinary => {
-            KeyValue::Bytes { hex: HEXLOWER.encode(values.as_binary::<i64>().value(0)), charset: column.charset.clone() }
+        DataType::Duration(_) => {
+            plain(&|out| push_time(out, values.as_primitive::<t::DurationMicrosecondType>().value(0)))
         }
+        DataType::LargeBinary if column.decimal => {
+            number(&|out| out.extend_from_slice(values.as_binary::<i64>().value(0)))
+        }
+        DataType::LargeBinary => KeyValue::Bytes {
+            hex: HEXLOWER.encode(values.as_binary::<i64>().value(0)),
+            charset: column.charset.clone(),
+        },
         other => return Err(Kind::Internal(format!("{other} in a key")).into()),
     })
 }
@@ -252,10 +292,10 @@ pub(super) fn charsets(connection: &mut Connection) -> Result<HashMap<u16, Strin
     };
     let mut found = HashMap::new();
     for row in connection.query(sql)? {
-        if let [Some(id), Some(name)] = row.as_slice() {
-            if let Ok(id) = String::from_utf8_lossy(id).parse() {
-                found.insert(id, String::from_utf8_lossy(name).into_owned());
-            }
+        if let [Some(id), Some(name)] = row.as_slice()
+            && let Ok(id) = String::from_utf8_lossy(id).parse()
+        {
+            found.insert(id, String::from_utf8_lossy(name).into_owned());
         }
     }
     Ok(found)
@@ -266,17 +306,21 @@ mod tests {
     use super::*;
 
     fn walk(columns: usize) -> Walk {
-        let key = ["a", "b", "c"][..columns].iter().map(|name| KeyColumn { expression: format!("s.`{name}`"), charset: "binary".into(), decimal: false });
+        let key = ["a", "b", "c"][..columns].iter().map(|name| KeyColumn {
+            expression: format!("s.`{name}`"),
+            charset: "binary".into(),
+            decimal: false,
+        });
         Walk { from: "`x`.`t` AS s".into(), key: key.collect(), order: "s.`a`".into(), filter: None }
     }
 
-    fn bound(values: &[i32]) -> Option<Bound> {
-        Some(values.iter().map(|value| KeyValue::Number(value.to_string())).collect())
+    fn bound(values: &[i32]) -> Bound {
+        values.iter().map(|value| KeyValue::Number(value.to_string())).collect()
     }
 
     #[test]
     fn a_range_names_the_shared_beginning_of_its_bounds_once() {
-        let chunk = Chunk { lower: bound(&[1, 2, 3]), upper: bound(&[1, 4, 5]) };
+        let chunk = Chunk { lower: Some(bound(&[1, 2, 3])), upper: Some(bound(&[1, 4, 5])) };
         let sql = walk(3).condition(&chunk).expect("valid");
         assert_eq!(
             sql,

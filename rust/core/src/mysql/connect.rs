@@ -12,12 +12,15 @@ use mysql_common::constants::CapabilityFlags as Cap;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest};
 use mysql_common::proto::MySerialize;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
 use serde::Deserialize;
 
 use super::query::{Connection, server_error};
@@ -28,7 +31,7 @@ const MAX_PACKET: u32 = 1 << 30;
 const UTF8MB4_GENERAL_CI: u8 = 45;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much a connection is protected: the modes of MySQL's own clients.
+/// How much a connection is protected: the modes of `MySQL`'s own clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SslMode {
@@ -106,7 +109,8 @@ impl Server {
     }
 
     fn is_loopback(&self) -> bool {
-        self.host == "localhost" || self.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        self.host == "localhost"
+            || self.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
     }
 
     fn failed(&self, error: &impl ToString) -> Error {
@@ -117,7 +121,8 @@ impl Server {
         if let Some(path) = &self.unix_socket {
             return UnixStream::connect(path).map(Transport::Unix).map_err(|error| self.failed(&error));
         }
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| self.failed(&error))?;
+        let addresses =
+            (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| self.failed(&error))?;
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
         for address in addresses {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -138,7 +143,8 @@ impl Server {
         if packet.first() == Some(&0xff) {
             return Err(self.failed(&server_error(&packet)));
         }
-        let handshake: HandshakePacket<'_> = ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
+        let handshake: HandshakePacket<'_> =
+            ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
         let mut capabilities = Cap::CLIENT_PROTOCOL_41
             | Cap::CLIENT_LONG_PASSWORD
             | Cap::CLIENT_LONG_FLAG
@@ -170,7 +176,14 @@ impl Server {
         Ok(Connection::new(wire, self.clone(), version, handshake.connection_id(), capabilities))
     }
 
-    fn log_in(&self, wire: &mut Wire, plugin: AuthPlugin<'static>, nonce: Vec<u8>, capabilities: Cap, encrypted: bool) -> Result<()> {
+    fn log_in(
+        &self,
+        wire: &mut Wire,
+        plugin: AuthPlugin<'static>,
+        nonce: Vec<u8>,
+        capabilities: Cap,
+        encrypted: bool,
+    ) -> Result<()> {
         let mut plugin = plugin;
         let mut login = Login { server: self, nonce, encrypted };
         let mut procedure = plugin.init().map_err(|error| self.failed(&error))?;
@@ -195,10 +208,13 @@ impl Server {
                 Some(0x00) => return Ok(()),
                 Some(0xff) => return Err(server_error(&packet)),
                 Some(0xfe) => {
-                    let switch: AuthSwitchRequest<'_> = ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
+                    let switch: AuthSwitchRequest<'_> =
+                        ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
                     plugin = switch.auth_plugin().into_owned();
                     if matches!(plugin, AuthPlugin::MysqlClearPassword) && !encrypted {
-                        return Err(self.failed(&"the server asks for the password in clear over an unencrypted connection"));
+                        return Err(self.failed(
+                            &"the server asks for the password in clear over an unencrypted connection",
+                        ));
                     }
                     login.nonce = switch.plugin_data().to_vec();
                     procedure = plugin.init().map_err(|error| self.failed(&error))?;
@@ -317,7 +333,11 @@ fn challenge(nonce: &[u8]) -> &[u8] {
     }
 }
 
-fn run(procedure: &mut impl ChallengeResponsePlugin, login: &Login<'_>, message: Option<&[u8]>) -> Result<Response> {
+fn run(
+    procedure: &mut impl ChallengeResponsePlugin,
+    login: &Login<'_>,
+    message: Option<&[u8]>,
+) -> Result<Response> {
     procedure
         .run(login, message.unwrap_or_else(|| challenge(&login.nonce)))
         .map_err(|error| login.server.failed(&error))
@@ -345,7 +365,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -354,7 +379,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

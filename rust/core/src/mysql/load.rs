@@ -102,6 +102,7 @@ impl Load {
     }
 
     /// How many rows were taken since the load began.
+    #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -114,7 +115,8 @@ impl Load {
         }
         let schema = batch.schema();
         let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(array, field)| Column::new(array.as_ref(), field)).collect::<Result<Vec<_>>>()?;
+        let columns =
+            columns.map(|(array, field)| Column::new(array.as_ref(), field)).collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
             if self.infile {
                 self.push_line(&columns, row);
@@ -179,7 +181,8 @@ impl Load {
             self.count_zero(self.stores[index], column, row);
             match column {
                 Column::Bytes(values) => {
-                    let introducer = if self.stores[index] == Store::Json { "_utf8mb4" } else { &self.introducers[index] };
+                    let introducer =
+                        if self.stores[index] == Store::Json { "_utf8mb4" } else { &self.introducers[index] };
                     self.buffer.extend_from_slice(introducer.as_bytes());
                     push_quoted(&mut self.buffer, values.value(row));
                 }
@@ -237,15 +240,22 @@ impl Load {
         }
         // The server counts warnings in 16 bits and keeps the first max_error_count of them.
         let rows = connection.query("SHOW WARNINGS")?;
-        let told = rows.iter().find(|row| self.zero_enums == 0 || row.get(1).and_then(Option::as_deref) != Some(TRUNCATED.as_bytes()));
+        let told = rows.iter().find(|row| {
+            self.zero_enums == 0 || row.get(1).and_then(Option::as_deref) != Some(TRUNCATED.as_bytes())
+        });
         if told.is_none() && u64::from(done.warnings) == self.zero_enums.min(u64::from(u16::MAX)) {
             return Ok(());
         }
         let text = |index: usize| {
             let row = told.or(rows.first());
-            row.and_then(|row| row.get(index)?.as_ref()).map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
+            row.and_then(|row| row.get(index)?.as_ref())
+                .map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
         };
-        Err(Error::from(Kind::Server { code: text(1).parse().unwrap_or(0), state: "01000".into(), message: text(2) }))
+        Err(Error::from(Kind::Server {
+            code: text(1).parse().unwrap_or(0),
+            state: "01000".into(),
+            message: text(2),
+        }))
     }
 
     /// Ends the load and proves that every row was taken. Returns how many.
@@ -369,7 +379,9 @@ impl<'a> Column<'a> {
             DataType::Int8 => Self::I8(array.as_primitive()),
             DataType::UInt8 => Self::U8(array.as_primitive()),
             DataType::Int16 => Self::I16(array.as_primitive()),
-            DataType::UInt16 if field.metadata().get(MYSQL_TYPE).is_some_and(|name| name == YEAR) => Self::Year(array.as_primitive()),
+            DataType::UInt16 if field.metadata().get(MYSQL_TYPE).is_some_and(|name| name == YEAR) => {
+                Self::Year(array.as_primitive())
+            }
             DataType::UInt16 => Self::U16(array.as_primitive()),
             DataType::Int32 => Self::I32(array.as_primitive()),
             DataType::UInt32 => Self::U32(array.as_primitive()),

@@ -1,4 +1,4 @@
-//! The wire: everything that speaks to a MySQL or MariaDB server.
+//! The wire: everything that speaks to a `MySQL` or `MariaDB` server.
 
 pub mod chunk;
 pub mod connect;

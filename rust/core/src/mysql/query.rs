@@ -37,7 +37,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(wire: Wire, server: Server, version: String, id: u32, capabilities: CapabilityFlags) -> Self {
+    pub(super) fn new(
+        wire: Wire,
+        server: Server,
+        version: String,
+        id: u32,
+        capabilities: CapabilityFlags,
+    ) -> Self {
         Self { wire, server, version, id, capabilities, statement: None }
     }
 
@@ -79,7 +85,8 @@ impl Connection {
                 // No file of this machine is ever sent to a server that asks for one.
                 self.wire.write(&[])?;
                 self.wire.read()?;
-                Err(Kind::Protocol("the server asked for a local file in a statement that sends none".into()).into())
+                Err(Kind::Protocol("the server asked for a local file in a statement that sends none".into())
+                    .into())
             }
             _ => {
                 let packet = packet.to_vec();
@@ -104,7 +111,11 @@ impl Connection {
     /// The first value of the first row as text, if there is one.
     pub fn query_value(&mut self, sql: &str) -> Result<Option<String>> {
         let rows = self.query(sql)?;
-        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     fn text_rows(&mut self, header: &[u8]) -> Result<Vec<TextRow>> {
@@ -161,7 +172,9 @@ impl Connection {
         }
         let short = || protocol(&"a short answer to a prepared statement");
         let id: [u8; 4] = packet.get(1..5).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?;
-        let count = usize::from(u16::from_le_bytes(packet.get(5..7).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?));
+        let count = usize::from(u16::from_le_bytes(
+            packet.get(5..7).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?,
+        ));
         self.read_columns(count)?;
         let mut execute = id.to_vec();
         execute.extend_from_slice(&[0, 1, 0, 0, 0]);

@@ -4,7 +4,7 @@ use super::names::qualified;
 use super::query::Connection;
 use crate::error::{Error, Result};
 
-/// Zero dates, invalid dates and key 0 of an AUTO_INCREMENT column pass; everything else that does not fit is an error.
+/// Zero dates, invalid dates and key 0 of an `AUTO_INCREMENT` column pass; everything else that does not fit is an error.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
 /// How long a statement that would hold up writers waits for its lock, in seconds, before it gives up.
@@ -78,7 +78,8 @@ pub fn share_snapshot(
             Err(error) if is_refused(&error) => continue,
             Err(error) => return Err(error),
         }
-        let opened = begin_snapshot(first).and_then(|()| rest.iter_mut().try_for_each(|reader| begin_snapshot(reader)));
+        let opened = begin_snapshot(first)
+            .and_then(|()| rest.iter_mut().try_for_each(|reader| begin_snapshot(reader)));
         locker.execute("UNLOCK TABLES")?;
         return opened.map(|()| Snapshot::Shared);
     }

@@ -1,7 +1,7 @@
 //! The one table of types: how a column of a result becomes an Arrow array, and back again as text for loading.
 //!
 //! Values travel without loss. Text is carried as the bytes of the column's own character set; DECIMAL as its digits;
-//! dates that no calendar has (`0000-00-00`, `2020-02-31`, accepted by MySQL and found in old pipelines) are carried in
+//! dates that no calendar has (`0000-00-00`, `2020-02-31`, accepted by `MySQL` and found in old pipelines) are carried in
 //! Arrow's date types far below the year 0, where no real date is (`ODD_DATE`, `ODD_DATETIME`).
 
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use arrow_array::types::{
     Date32Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray, PrimitiveArray};
+use arrow_array::{
+    Array, ArrayRef, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray, PrimitiveArray,
+};
 use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::{DataType, Field, TimeUnit};
 use mysql_common::constants::{ColumnFlags, ColumnType};
@@ -104,7 +106,10 @@ impl Cells {
             T::MYSQL_TYPE_FLOAT => Repr::F32,
             T::MYSQL_TYPE_DOUBLE => Repr::F64,
             T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_NEWDATE => Repr::Date,
-            T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_DATETIME2 | T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIMESTAMP2 => Repr::DateTime,
+            T::MYSQL_TYPE_DATETIME
+            | T::MYSQL_TYPE_DATETIME2
+            | T::MYSQL_TYPE_TIMESTAMP
+            | T::MYSQL_TYPE_TIMESTAMP2 => Repr::DateTime,
             T::MYSQL_TYPE_TIME | T::MYSQL_TYPE_TIME2 => Repr::Time,
             T::MYSQL_TYPE_NEWDECIMAL | T::MYSQL_TYPE_DECIMAL => match audience {
                 Audience::River => Repr::Bytes,
@@ -134,10 +139,15 @@ impl Cells {
             | T::MYSQL_TYPE_LONG_BLOB
             | T::MYSQL_TYPE_BLOB => text,
             _ => {
-                return Err(Kind::UnknownType { column: column.name_str().into_owned(), type_name: type_name(column) }.into());
+                return Err(Kind::UnknownType {
+                    column: column.name_str().into_owned(),
+                    type_name: type_name(column),
+                }
+                .into());
             }
         };
-        let zone = matches!(column.column_type(), T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIMESTAMP2).then(|| Arc::from("UTC"));
+        let zone = matches!(column.column_type(), T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIMESTAMP2)
+            .then(|| Arc::from("UTC"));
         let data_type = match repr {
             Repr::I8 => DataType::Int8,
             Repr::U8 => DataType::UInt8,
@@ -230,13 +240,18 @@ impl Cells {
             Values::U64(values) => Arc::new(PrimitiveArray::<UInt64Type>::new(values.into(), nulls)),
             Values::F32(values) => Arc::new(PrimitiveArray::<Float32Type>::new(values.into(), nulls)),
             Values::F64(values) => Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls)),
-            Values::I32(values) if self.repr == Repr::Date => Arc::new(PrimitiveArray::<Date32Type>::new(values.into(), nulls)),
+            Values::I32(values) if self.repr == Repr::Date => {
+                Arc::new(PrimitiveArray::<Date32Type>::new(values.into(), nulls))
+            }
             Values::I32(values) => Arc::new(PrimitiveArray::<Int32Type>::new(values.into(), nulls)),
             Values::I64(values) => match self.field.data_type() {
-                DataType::Timestamp(_, zone) => {
-                    Arc::new(PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), nulls).with_timezone_opt(zone.clone()))
+                DataType::Timestamp(_, zone) => Arc::new(
+                    PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), nulls)
+                        .with_timezone_opt(zone.clone()),
+                ),
+                DataType::Duration(_) => {
+                    Arc::new(PrimitiveArray::<DurationMicrosecondType>::new(values.into(), nulls))
                 }
-                DataType::Duration(_) => Arc::new(PrimitiveArray::<DurationMicrosecondType>::new(values.into(), nulls)),
                 _ => Arc::new(PrimitiveArray::<Int64Type>::new(values.into(), nulls)),
             },
             Values::Bytes { ends, bytes } => {
@@ -250,7 +265,9 @@ impl Cells {
     fn refuse_odd_dates(&self, values: &Values) -> Result<()> {
         let odd = match values {
             Values::I32(days) if self.repr == Repr::Date => days.iter().any(|&day| day < ODD_DATE),
-            Values::I64(micros) if self.repr == Repr::DateTime => micros.iter().any(|&micro| micro < ODD_DATETIME),
+            Values::I64(micros) if self.repr == Repr::DateTime => {
+                micros.iter().any(|&micro| micro < ODD_DATETIME)
+            }
             _ => false,
         };
         if odd {
@@ -265,26 +282,40 @@ impl Cells {
     }
 
     fn finish_bytes(&self, binary: LargeBinaryArray) -> Result<ArrayRef> {
-        let fail = |error: &dyn std::fmt::Display| Kind::Value(format!("column `{}`: {error}", self.field.name()));
+        let fail =
+            |error: &dyn std::fmt::Display| Kind::Value(format!("column `{}`: {error}", self.field.name()));
         Ok(match self.repr {
             Repr::Text => Arc::new(LargeStringArray::try_from_binary(binary).map_err(|error| fail(&error))?),
             Repr::Fixed(width) => {
                 let values = binary.iter();
-                Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, width).map_err(|error| fail(&error))?)
+                Arc::new(
+                    FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, width)
+                        .map_err(|error| fail(&error))?,
+                )
             }
             Repr::Decimal(precision, scale) if precision <= 38 => {
                 let mut builder = Decimal128Builder::with_capacity(binary.len());
                 for value in &binary {
-                    builder.append_option(value.map(|digits| unscaled(digits)).transpose()?.and_then(i256::to_i128));
+                    builder.append_option(value.map(unscaled).transpose()?.and_then(i256::to_i128));
                 }
-                Arc::new(builder.finish().with_precision_and_scale(precision, scale).map_err(|error| fail(&error))?)
+                Arc::new(
+                    builder
+                        .finish()
+                        .with_precision_and_scale(precision, scale)
+                        .map_err(|error| fail(&error))?,
+                )
             }
             Repr::Decimal(precision, scale) => {
                 let mut builder = Decimal256Builder::with_capacity(binary.len());
                 for value in &binary {
-                    builder.append_option(value.map(|digits| unscaled(digits)).transpose()?);
+                    builder.append_option(value.map(unscaled).transpose()?);
                 }
-                Arc::new(builder.finish().with_precision_and_scale(precision, scale).map_err(|error| fail(&error))?)
+                Arc::new(
+                    builder
+                        .finish()
+                        .with_precision_and_scale(precision, scale)
+                        .map_err(|error| fail(&error))?,
+                )
             }
             _ => Arc::new(binary),
         })
@@ -304,7 +335,9 @@ impl Values {
             Repr::U64 => Self::U64(Vec::new()),
             Repr::F32 => Self::F32(Vec::new()),
             Repr::F64 => Self::F64(Vec::new()),
-            Repr::Bytes | Repr::Text | Repr::Fixed(_) | Repr::Decimal(..) => Self::Bytes { ends: vec![0], bytes: Vec::new() },
+            Repr::Bytes | Repr::Text | Repr::Fixed(_) | Repr::Decimal(..) => {
+                Self::Bytes { ends: vec![0], bytes: Vec::new() }
+            }
         }
     }
 }
@@ -380,7 +413,11 @@ fn read_calendar(row: &mut Fields<'_>) -> Result<(i32, u32, u32, i64)> {
 
 fn read_date(row: &mut Fields<'_>) -> Result<i32> {
     let (year, month, day, _) = read_calendar(row)?;
-    Ok(if is_real_date(year, month, day) { days_of(year, month, day) } else { i32::MIN + packed_date(year, month, day) })
+    Ok(if is_real_date(year, month, day) {
+        days_of(year, month, day)
+    } else {
+        i32::MIN + packed_date(year, month, day)
+    })
 }
 
 fn read_datetime(row: &mut Fields<'_>) -> Result<i64> {
@@ -400,14 +437,15 @@ fn read_time(row: &mut Fields<'_>) -> Result<i64> {
     let [negative] = fields.array()?;
     let days = i64::from(u32::from_le_bytes(fields.array()?));
     let [hour, minute, second] = fields.array()?;
-    let mut micros = ((days * 24 + i64::from(hour)) * 3600 + i64::from(minute) * 60 + i64::from(second)) * 1_000_000;
+    let mut micros =
+        ((days * 24 + i64::from(hour)) * 3600 + i64::from(minute) * 60 + i64::from(second)) * 1_000_000;
     if !fields.0.is_empty() {
         micros += i64::from(u32::from_le_bytes(fields.array()?));
     }
     Ok(if negative == 0 { micros } else { -micros })
 }
 
-/// A YEAR as MySQL writes it: `0` as text would become 2000.
+/// A YEAR as `MySQL` writes it: `0` as text would become 2000.
 pub fn push_year(out: &mut Vec<u8>, year: u16) {
     push_padded(out, u32::from(year), 4);
 }
@@ -441,12 +479,15 @@ fn push_calendar(out: &mut Vec<u8>, (year, month, day): (i32, u32, u32)) {
     push_padded(out, day, 2);
 }
 
-/// A DATE as MySQL writes it.
+/// A DATE as `MySQL` writes it.
 pub fn push_date(out: &mut Vec<u8>, days: i32) {
-    push_calendar(out, if days < ODD_DATE { unpacked_date(days.wrapping_sub(i32::MIN)) } else { date_of(days) });
+    push_calendar(
+        out,
+        if days < ODD_DATE { unpacked_date(days.wrapping_sub(i32::MIN)) } else { date_of(days) },
+    );
 }
 
-/// A DATETIME or TIMESTAMP as MySQL writes it.
+/// A DATETIME or TIMESTAMP as `MySQL` writes it.
 pub fn push_datetime(out: &mut Vec<u8>, micros: i64) {
     let (date, clock) = if micros < ODD_DATETIME {
         let packed = micros.wrapping_sub(i64::MIN);
@@ -459,7 +500,7 @@ pub fn push_datetime(out: &mut Vec<u8>, micros: i64) {
     push_clock(out, clock, 2);
 }
 
-/// A TIME as MySQL writes it, up to 838 hours either way.
+/// A TIME as `MySQL` writes it, up to 838 hours either way.
 pub fn push_time(out: &mut Vec<u8>, micros: i64) {
     if micros < 0 {
         out.push(b'-');
@@ -511,7 +552,10 @@ mod tests {
             assert!(micros < ODD_DATETIME);
             out.clear();
             push_datetime(&mut out, micros);
-            assert_eq!(String::from_utf8_lossy(&out), format!("{year:04}-{month:02}-{day:02} 23:59:59.999999"));
+            assert_eq!(
+                String::from_utf8_lossy(&out),
+                format!("{year:04}-{month:02}-{day:02} 23:59:59.999999")
+            );
         }
     }
 

@@ -49,12 +49,20 @@ impl Journal {
 
     #[must_use]
     pub fn read(&self, table: &str) -> String {
-        format!("SELECT chunk, plan, bounds, done FROM {} WHERE table_name = {} ORDER BY chunk", self.name, text_literal(table))
+        format!(
+            "SELECT chunk, plan, bounds, done FROM {} WHERE table_name = {} ORDER BY chunk",
+            self.name,
+            text_literal(table)
+        )
     }
 
     #[must_use]
     pub fn is_done(&self, table: &str, number: u64) -> String {
-        format!("SELECT done FROM {} WHERE table_name = {} AND chunk = {number}", self.name, text_literal(table))
+        format!(
+            "SELECT done FROM {} WHERE table_name = {} AND chunk = {number}",
+            self.name,
+            text_literal(table)
+        )
     }
 
     pub fn planned(&self, table: &str, plan: &str, number: u64, chunk: &impl Serialize) -> Result<String> {
@@ -78,7 +86,11 @@ impl Journal {
     }
 
     /// Understands the rows that `read` asked for. `plan` identifies the call: a journal of another call is refused.
-    pub fn entries<C: DeserializeOwned>(&self, plan: &str, rows: &[Vec<Option<Vec<u8>>>]) -> Result<Vec<Entry<C>>> {
+    pub fn entries<C: DeserializeOwned>(
+        &self,
+        plan: &str,
+        rows: &[Vec<Option<Vec<u8>>>],
+    ) -> Result<Vec<Entry<C>>> {
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
             let [Some(number), Some(of), Some(bounds), Some(done)] = row.as_slice() else {
@@ -91,8 +103,11 @@ impl Journal {
                 );
                 return Err(Kind::Plan(message).into());
             }
-            let number = String::from_utf8_lossy(number).parse().map_err(|_| self.unreadable("a chunk has no number"))?;
-            let chunk = serde_json::from_slice(bounds).map_err(|error| self.unreadable(&error.to_string()))?;
+            let number = String::from_utf8_lossy(number)
+                .parse()
+                .map_err(|_| self.unreadable("a chunk has no number"))?;
+            let chunk =
+                serde_json::from_slice(bounds).map_err(|error| self.unreadable(&error.to_string()))?;
             entries.push(Entry { number, chunk, done: done != b"0" });
         }
         Ok(entries)

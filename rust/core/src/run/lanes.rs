@@ -65,7 +65,13 @@ pub fn run<J: Send, L: Send>(
     first.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
-fn drive<J, L>(mut lane: L, receiver: &Receiver<J>, stop: &AtomicBool, work: impl Fn(&mut L, J) -> Result<()>, fail: impl Fn(Error)) {
+fn drive<J, L>(
+    mut lane: L,
+    receiver: &Receiver<J>,
+    stop: &AtomicBool,
+    work: impl Fn(&mut L, J) -> Result<()>,
+    fail: impl Fn(Error),
+) {
     for job in receiver {
         if stop.load(Ordering::Relaxed) {
             continue;
@@ -75,7 +81,10 @@ fn drive<J, L>(mut lane: L, receiver: &Receiver<J>, stop: &AtomicBool, work: imp
             Ok(Ok(())) => {}
             Ok(Err(error)) => fail(error),
             Err(panic) => {
-                let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                let message = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or(panic.downcast_ref::<&str>().copied());
                 fail(Kind::Internal(message.unwrap_or("a lane panicked").to_owned()).into());
             }
         }
@@ -120,7 +129,12 @@ mod tests {
     #[test]
     fn the_first_error_stops_all_lanes_and_is_the_one_reported() {
         let plan = |queue: &Queue<'_, u32>| (0..1_000_000).try_for_each(|job| queue.put(job));
-        let error = run(vec![(), ()], plan, |(), job| if job == 7 { Err(Kind::Value("seven".into()).into()) } else { Ok(()) });
+        let error =
+            run(
+                vec![(), ()],
+                plan,
+                |(), job| if job == 7 { Err(Kind::Value("seven".into()).into()) } else { Ok(()) },
+            );
         assert_eq!(error.expect_err("a lane failed").to_string(), "seven");
     }
 
@@ -135,7 +149,9 @@ mod tests {
         let tries = AtomicU32::new(0);
         let progress = Progress::default();
         let deadlock = || Kind::Server { code: 1213, state: String::new(), message: String::new() };
-        let done = retry(&progress, || if tries.fetch_add(1, Ordering::Relaxed) < 2 { Err(deadlock().into()) } else { Ok(()) });
+        let done = retry(&progress, || {
+            if tries.fetch_add(1, Ordering::Relaxed) < 2 { Err(deadlock().into()) } else { Ok(()) }
+        });
         assert!(done.is_ok());
         assert_eq!(tries.into_inner(), 3);
         let tries = AtomicU32::new(0);

@@ -47,10 +47,10 @@ impl Progress {
     }
 
     pub fn at(&self, table: &str) {
-        if let Ok(mut current) = self.table.lock() {
-            if *current != table {
-                table.clone_into(&mut current);
-            }
+        if let Ok(mut current) = self.table.lock()
+            && *current != table
+        {
+            table.clone_into(&mut current);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Comparing two tables by meaning: sums of row hashes chunk by chunk, and row by row only where a sum differs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -201,7 +202,11 @@ pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary
         },
     )?;
     let tables: Vec<_> = jobs.into_iter().map(|job| finish(plan, &job)).collect::<Result<_>>()?;
-    Ok(CompareSummary { matches: tables.iter().all(|table| table.matches), time_taken: begun.elapsed().as_secs_f64(), tables })
+    Ok(CompareSummary {
+        matches: tables.iter().all(|table| table.matches),
+        time_taken: begun.elapsed().as_secs_f64(),
+        tables,
+    })
 }
 
 fn open(server: &Server) -> Result<Connection> {
@@ -216,7 +221,11 @@ fn open_lanes(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Lane>)>
     let probe = open(&plan.destination)?;
     let mut sources = (0..wanted).map(|_| open(&plan.source)).collect::<Result<Vec<_>>>()?;
     if plan.snapshot {
-        let read: Vec<_> = plan.tables.iter().map(|table| (table.source_schema.as_str(), table.source_table.as_str())).collect();
+        let read: Vec<_> = plan
+            .tables
+            .iter()
+            .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
+            .collect();
         let mut locker = open(&plan.source)?;
         let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
         if session::share_snapshot(&mut locker, &mut readers, &read)? == Snapshot::Single {
@@ -237,15 +246,33 @@ fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) 
     let destination_key: Vec<_> = key.iter().map(|&index| plan.columns[index].destination.clone()).collect();
     let source = Side::new(plan, walker, true, &plan.key)?;
     let destination = Side::new(plan, probe, false, &destination_key)?;
-    Ok(TableJob { plan: plan.clone(), source, destination, key, found: Mutex::default(), begun: Instant::now() })
+    Ok(TableJob {
+        plan: plan.clone(),
+        source,
+        destination,
+        key,
+        found: Mutex::default(),
+        begun: Instant::now(),
+    })
 }
 
 impl Side {
-    fn new(plan: &ComparedTable, connection: &mut Connection, is_source: bool, key: &[String]) -> Result<Self> {
-        let (schema, table) =
-            if is_source { (&plan.source_schema, &plan.source_table) } else { (&plan.destination_schema, &plan.destination_table) };
+    fn new(
+        plan: &ComparedTable,
+        connection: &mut Connection,
+        is_source: bool,
+        key: &[String],
+    ) -> Result<Self> {
+        let (schema, table) = if is_source {
+            (&plan.source_schema, &plan.source_table)
+        } else {
+            (&plan.destination_schema, &plan.destination_table)
+        };
         let index = plan.index.as_deref().filter(|_| is_source);
-        let walk = Walk::new(connection, WalkOf { schema, table, key, index, filter: plan.where_clause.as_deref() })?;
+        let walk = Walk::new(
+            connection,
+            WalkOf { schema, table, key, index, filter: plan.where_clause.as_deref() },
+        )?;
         let mut select = Vec::new();
         let mut joins = String::new();
         let mut meanings = Vec::new();
@@ -261,14 +288,21 @@ impl Side {
                         None => name,
                         Some(tracking) => {
                             let tracking = qualified(&tracking.tracking_schema, &tracking.tracking_table);
-                            joins.push_str(&format!(" LEFT JOIN {tracking} AS e{index} ON e{index}.`hash` = {name}"));
-                            format!("IF(e{index}.`filepath` IS NULL, {name}, COALESCE(e{index}.`contents_hash`, {name}))")
+                            let _ = write!(
+                                joins,
+                                " LEFT JOIN {tracking} AS e{index} ON e{index}.`hash` = {name}"
+                            );
+                            format!(
+                                "IF(e{index}.`filepath` IS NULL, {name}, COALESCE(e{index}.`contents_hash`, {name}))"
+                            )
                         }
                     };
                     (expression, Meaning::Value)
                 }
                 ComparedKind::Pointer => {
-                    let kind = column.pointer_kind.ok_or_else(|| Kind::Plan(format!("column `{}` has no pointer kind", column.source)))?;
+                    let kind = column.pointer_kind.ok_or_else(|| {
+                        Kind::Plan(format!("column `{}` has no pointer kind", column.source))
+                    })?;
                     (name, Meaning::Pointer(kind))
                 }
             };
@@ -279,10 +313,21 @@ impl Side {
     }
 
     fn sql(&self, chunk: &Chunk) -> Result<String> {
-        Ok(format!("SELECT {} FROM {}{}{}", self.select, self.walk.from(), self.joins, self.walk.condition(chunk)?))
+        Ok(format!(
+            "SELECT {} FROM {}{}{}",
+            self.select,
+            self.walk.from(),
+            self.joins,
+            self.walk.condition(chunk)?
+        ))
     }
 
-    fn digest(&self, connection: &mut Connection, chunk: &Chunk, progress: &Progress) -> Result<(Digest, u64)> {
+    fn digest(
+        &self,
+        connection: &mut Connection,
+        chunk: &Chunk,
+        progress: &Progress,
+    ) -> Result<(Digest, u64)> {
         let mut digest = Digest::default();
         let scanned = scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch| {
             progress.check()?;
@@ -301,7 +346,12 @@ impl Side {
     }
 }
 
-fn walk(plan: &ComparePlan, table: &Arc<TableJob>, walker: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+fn walk(
+    plan: &ComparePlan,
+    table: &Arc<TableJob>,
+    walker: &mut Connection,
+    queue: &Queue<'_, Job>,
+) -> Result<()> {
     let row_bytes = table.plan.data_bytes / table.plan.rows.max(1);
     let rows = (plan.chunk_bytes / row_bytes.clamp(16, plan.chunk_bytes)).clamp(1, 250_000);
     let walk = &table.source.walk;
@@ -316,13 +366,24 @@ fn walk(plan: &ComparePlan, table: &Arc<TableJob>, walker: &mut Connection, queu
     }
 }
 
-fn compare_chunk(plan: &ComparePlan, progress: &Progress, lane: &mut Lane, table: &TableJob, chunk: &Chunk) -> Result<()> {
+fn compare_chunk(
+    plan: &ComparePlan,
+    progress: &Progress,
+    lane: &mut Lane,
+    table: &TableJob,
+    chunk: &Chunk,
+) -> Result<()> {
     let (left, bytes) = table.source.digest(&mut lane.source, chunk, progress)?;
-    let (right, _) = table.destination.digest(&mut lane.destination, chunk, progress).at(|| {
-        format!("{}.{}", table.plan.destination_schema, table.plan.destination_table)
-    })?;
+    let (right, _) = table
+        .destination
+        .digest(&mut lane.destination, chunk, progress)
+        .at(|| format!("{}.{}", table.plan.destination_schema, table.plan.destination_table))?;
     progress.add(left.rows, bytes);
-    let differences = if left == right || !table.source.walk.has_key() { None } else { Some(differing_rows(plan, lane, table, chunk)?) };
+    let differences = if left == right || !table.source.walk.has_key() {
+        None
+    } else {
+        Some(differing_rows(plan, lane, table, chunk)?)
+    };
     let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
     add(&mut found.source, left);
     add(&mut found.destination, right);
@@ -346,11 +407,20 @@ fn add(total: &mut Digest, part: Digest) {
 }
 
 /// The rows of a chunk that differ, and whether some were equal only within the tolerance.
-fn differing_rows(plan: &ComparePlan, lane: &mut Lane, table: &TableJob, chunk: &Chunk) -> Result<(Vec<Discrepancy>, bool)> {
+fn differing_rows(
+    plan: &ComparePlan,
+    lane: &mut Lane,
+    table: &TableJob,
+    chunk: &Chunk,
+) -> Result<(Vec<Discrepancy>, bool)> {
     let left = table.source.rows(&mut lane.source, chunk)?;
     let right = table.destination.rows(&mut lane.destination, chunk)?;
-    let left_rows = left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;
-    let right_rows = right.iter().map(|batch| Rows::new(batch, &table.destination.meanings)).collect::<Result<Vec<_>>>()?;
+    let left_rows =
+        left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;
+    let right_rows = right
+        .iter()
+        .map(|batch| Rows::new(batch, &table.destination.meanings))
+        .collect::<Result<Vec<_>>>()?;
     let mut known = HashMap::new();
     for (batch, rows) in right_rows.iter().enumerate() {
         rows.hashes(|row, hash| {
@@ -365,7 +435,8 @@ fn differing_rows(plan: &ComparePlan, lane: &mut Lane, table: &TableJob, chunk: 
             Some((_, _, other)) if other == hash => {}
             Some((other_batch, other_row, _)) => {
                 let (other, cells) = (&right[other_batch], (&right_rows[other_batch], other_row));
-                let columns = differing_columns(plan, table, (&left[batch], rows, row), (other, cells.0, cells.1));
+                let columns =
+                    differing_columns(plan, table, (&left[batch], rows, row), (other, cells.0, cells.1));
                 if columns.is_empty() {
                     tolerated = true;
                 } else {
@@ -413,7 +484,10 @@ fn differing_columns(
                 continue;
             }
         }
-        columns.insert(column.source.clone(), (text(left.column(index), left_row), text(right.column(index), right_row)));
+        columns.insert(
+            column.source.clone(),
+            (text(left.column(index), left_row), text(right.column(index), right_row)),
+        );
     }
     columns
 }
@@ -448,12 +522,16 @@ fn text(array: &ArrayRef, row: usize) -> Option<String> {
         DataType::UInt32 => array.as_primitive::<t::UInt32Type>().value(row).to_string(),
         DataType::Int64 => array.as_primitive::<t::Int64Type>().value(row).to_string(),
         DataType::UInt64 => array.as_primitive::<t::UInt64Type>().value(row).to_string(),
-        DataType::Float32 | DataType::Float64 => written(&|out| push_double(out, float(array, row).unwrap_or_default())),
+        DataType::Float32 | DataType::Float64 => {
+            written(&|out| push_double(out, float(array, row).unwrap_or_default()))
+        }
         DataType::Date32 => written(&|out| push_date(out, array.as_primitive::<t::Date32Type>().value(row))),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             written(&|out| push_datetime(out, array.as_primitive::<t::TimestampMicrosecondType>().value(row)))
         }
-        DataType::Duration(_) => written(&|out| push_time(out, array.as_primitive::<t::DurationMicrosecondType>().value(row))),
+        DataType::Duration(_) => {
+            written(&|out| push_time(out, array.as_primitive::<t::DurationMicrosecondType>().value(row)))
+        }
         _ => shown(array.as_binary::<i64>().value(row)),
     })
 }
@@ -463,14 +541,18 @@ fn shown(bytes: &[u8]) -> String {
         Ok(text) if !text.chars().any(|symbol| symbol.is_control() && !symbol.is_whitespace()) => {
             (text.chars().take(SHOWN).collect::<String>(), text.chars().count() > SHOWN)
         }
-        _ => (format!("0x{}", HEXLOWER.encode(&bytes[..bytes.len().min(SHOWN / 2)])), bytes.len() > SHOWN / 2),
+        _ => {
+            (format!("0x{}", HEXLOWER.encode(&bytes[..bytes.len().min(SHOWN / 2)])), bytes.len() > SHOWN / 2)
+        }
     };
     if cut { format!("{text}… ({} bytes)", bytes.len()) } else { text }
 }
 
 impl TableJob {
     fn discrepancy(&self, kind: &'static str, batch: &RecordBatch, row: usize, hash: u128) -> Discrepancy {
-        let cell = |&index: &usize| (self.plan.columns[index].source.clone(), text(batch.column(index), row).unwrap_or_default());
+        let cell = |&index: &usize| {
+            (self.plan.columns[index].source.clone(), text(batch.column(index), row).unwrap_or_default())
+        };
         Discrepancy { key: self.key.iter().map(cell).collect(), kind, columns: BTreeMap::new(), hash }
     }
 }
@@ -487,7 +569,10 @@ fn finish(plan: &ComparePlan, table: &TableJob) -> Result<TableComparison> {
     let explained = found.tolerated && found.source.rows == found.destination.rows;
     let matches = discrepancies.is_empty() && (sums_match || explained);
     if !matches && discrepancies.is_empty() {
-        let columns = BTreeMap::from([("rows".to_owned(), (Some(found.source.rows.to_string()), Some(found.destination.rows.to_string())))]);
+        let columns = BTreeMap::from([(
+            "rows".to_owned(),
+            (Some(found.source.rows.to_string()), Some(found.destination.rows.to_string())),
+        )]);
         discrepancies.push(Discrepancy { key: BTreeMap::new(), kind: "differs", columns, hash: 0 });
     }
     Ok(TableComparison {

@@ -151,7 +151,7 @@ pub struct TableSummary {
 impl TablePlan {
     /// Identifies the call in the journal: the same table, key, columns and filter.
     fn fingerprint(&self) -> String {
-        let columns = self.columns.iter().map(|column| format!("{column:?}")).collect::<String>();
+        let columns = format!("{:?}", self.columns);
         let table = serde_json::to_string(self).unwrap_or_default();
         format!("{:032x}", xxh3_128(format!("{table}{columns}").as_bytes()))
     }
@@ -164,17 +164,27 @@ impl TablePlan {
         let name = format!("s.{}", quote(&column.source));
         Ok(match (column.kind, route) {
             (ColumnKind::Text, _) => {
-                let charset = column.charset.as_deref().filter(|charset| charset.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-                let charset = charset.ok_or_else(|| Kind::Plan(format!("column `{}` has no charset to become", column.source)))?;
+                let charset = column
+                    .charset
+                    .as_deref()
+                    .filter(|charset| charset.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+                let charset = charset.ok_or_else(|| {
+                    Kind::Plan(format!("column `{}` has no charset to become", column.source))
+                })?;
                 format!("CONVERT({name} USING {charset})")
             }
             (ColumnKind::EnumIndex, Route::River) => format!("CAST({name} AS UNSIGNED)"),
             (ColumnKind::Pointer, Route::River) => {
-                let pointer = column.pointer.as_ref().ok_or_else(|| Kind::Plan(format!("column `{}` has no pointer", column.source)))?;
+                let pointer = column
+                    .pointer
+                    .as_ref()
+                    .ok_or_else(|| Kind::Plan(format!("column `{}` has no pointer", column.source)))?;
                 pointer.select(&column.source, index)
             }
             (ColumnKind::Pointer, Route::Server) => {
-                return Err(Kind::Plan("pointers are converted on the way through the river only".into()).into());
+                return Err(
+                    Kind::Plan("pointers are converted on the way through the river only".into()).into()
+                );
             }
             _ => name,
         })
@@ -287,14 +297,21 @@ fn open_source(server: &Server) -> Result<Connection> {
 fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, Option<Snapshot>)> {
     let mut walker = open_source(&plan.source)?;
     if plan.route == Route::Server {
-        let lanes = (0..wanted).map(|_| Ok(Lane { source: None, destination: Some(open_destination(&plan.destination)?) }));
+        let lanes = (0..wanted)
+            .map(|_| Ok(Lane { source: None, destination: Some(open_destination(&plan.destination)?) }));
         return Ok((walker, lanes.collect::<Result<_>>()?, None));
     }
     let mut sources = (0..wanted).map(|_| open_source(&plan.source)).collect::<Result<Vec<_>>>()?;
     let mut snapshot = None;
     if plan.snapshot {
-        let mut read = plan.tables.iter().map(|table| (table.source_schema.as_str(), table.source_table.as_str())).collect::<Vec<_>>();
-        for pointer in plan.tables.iter().flat_map(|table| &table.columns).filter_map(|column| column.pointer.as_ref()) {
+        let mut read = plan
+            .tables
+            .iter()
+            .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
+            .collect::<Vec<_>>();
+        for pointer in
+            plan.tables.iter().flat_map(|table| &table.columns).filter_map(|column| column.pointer.as_ref())
+        {
             read.push((&pointer.tracking_schema, &pointer.tracking_table));
         }
         read.sort_unstable();
@@ -309,12 +326,19 @@ fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, 
         }
         snapshot = Some(opened);
     }
-    let lanes = sources.into_iter().map(|source| Ok(Lane { source: Some(source), destination: Some(open_destination(&plan.destination)?) }));
+    let lanes = sources.into_iter().map(|source| {
+        Ok(Lane { source: Some(source), destination: Some(open_destination(&plan.destination)?) })
+    });
     Ok((walker, lanes.collect::<Result<_>>()?, snapshot))
 }
 
 impl Copy<'_> {
-    fn begin_table(&self, plan: &TablePlan, walker: &mut Connection, control: &mut Connection) -> Result<Arc<TableJob>> {
+    fn begin_table(
+        &self,
+        plan: &TablePlan,
+        walker: &mut Connection,
+        control: &mut Connection,
+    ) -> Result<Arc<TableJob>> {
         let walk = Walk::new(
             walker,
             WalkOf {
@@ -366,7 +390,13 @@ impl Copy<'_> {
     }
 
     /// Queues the chunks of a table: first those a former run has planned and not done, then new ones from there on.
-    fn walk(&self, table: &Arc<TableJob>, walker: &mut Connection, control: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+    fn walk(
+        &self,
+        table: &Arc<TableJob>,
+        walker: &mut Connection,
+        control: &mut Connection,
+        queue: &Queue<'_, Job>,
+    ) -> Result<()> {
         let fingerprint = table.plan.fingerprint();
         let mut number = 0;
         let mut rest = Chunk::default();
@@ -395,10 +425,20 @@ impl Copy<'_> {
         }
         loop {
             self.progress.check()?;
-            let next = if table.walk.has_key() { table.walk.key_after(walker, &rest, self.chunk_rows(table))? } else { None };
-            let chunk = Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
+            let next = if table.walk.has_key() {
+                table.walk.key_after(walker, &rest, self.chunk_rows(table))?
+            } else {
+                None
+            };
+            let chunk =
+                Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
             if let Some(journal) = &table.journal {
-                control.execute(&journal.planned(&table.plan.destination_table, &fingerprint, number, &chunk)?)?;
+                control.execute(&journal.planned(
+                    &table.plan.destination_table,
+                    &fingerprint,
+                    number,
+                    &chunk,
+                )?)?;
             }
             queue.put(Job { table: table.clone(), number, chunk })?;
             number += 1;
@@ -412,7 +452,8 @@ impl Copy<'_> {
     /// How many rows fill a chunk: by what was read so far, else by the server's statistics.
     fn chunk_rows(&self, table: &TableJob) -> u64 {
         let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
-        let row_bytes = if rows > 0 && bytes > 0 { bytes / rows } else { table.plan.data_bytes / table.plan.rows.max(1) };
+        let row_bytes =
+            if rows > 0 && bytes > 0 { bytes / rows } else { table.plan.data_bytes / table.plan.rows.max(1) };
         (self.plan.chunk_bytes / row_bytes.clamp(16, self.plan.chunk_bytes)).clamp(1, 250_000)
     }
 
@@ -437,20 +478,20 @@ impl Copy<'_> {
 
     /// One try at a chunk: its rows and its line in the journal, in one transaction.
     fn attempt(&self, lane: &mut Lane, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
-        let mut destination = match lane.destination.take() {
-            Some(connection) => connection,
-            None => {
-                // The connection was lost, perhaps after the commit: the journal knows.
-                let mut connection = open_destination(&self.plan.destination)?;
-                if let Some(journal) = &job.table.journal {
-                    let done = connection.query_value(&journal.is_done(&job.table.plan.destination_table, job.number))?;
-                    if done.as_deref() == Some("1") {
-                        lane.destination = Some(connection);
-                        return Ok((0, 0));
-                    }
+        let mut destination = if let Some(connection) = lane.destination.take() {
+            connection
+        } else {
+            // The connection was lost, perhaps after the commit: the journal knows.
+            let mut connection = open_destination(&self.plan.destination)?;
+            if let Some(journal) = &job.table.journal {
+                let done = connection
+                    .query_value(&journal.is_done(&job.table.plan.destination_table, job.number))?;
+                if done.as_deref() == Some("1") {
+                    lane.destination = Some(connection);
+                    return Ok((0, 0));
                 }
-                connection
             }
+            connection
         };
         destination.execute("START TRANSACTION")?;
         let moved = match self.plan.route {
@@ -491,7 +532,13 @@ impl Copy<'_> {
         Ok((rows, rows * plan.data_bytes / plan.rows.max(1)))
     }
 
-    fn flow(&self, lane: &mut Lane, destination: &mut Connection, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
+    fn flow(
+        &self,
+        lane: &mut Lane,
+        destination: &mut Connection,
+        job: &Job,
+        counted: &mut (u64, u64),
+    ) -> Result<(u64, u64)> {
         let mut source = match lane.source.take() {
             Some(source) => source,
             None if self.snapshot.is_some() => {
@@ -500,21 +547,29 @@ impl Copy<'_> {
             }
             None => open_source(&self.plan.source)?,
         };
-        let Some(mut load) = job.table.load.clone() else { return Err(Kind::Internal("a river without a load".into()).into()) };
+        let Some(mut load) = job.table.load.clone() else {
+            return Err(Kind::Internal("a river without a load".into()).into());
+        };
         let mut sink_failed = false;
-        let scanned = scan(&mut source, &job.table.select(&job.chunk)?, Audience::River, self.batch_bytes, &mut |batch| {
-            self.progress.check()?;
-            let bytes = batch.get_array_memory_size() as u64;
-            let batch = job.table.convert(batch)?;
-            sink_failed = true;
-            load.batch(destination, &batch)?;
-            sink_failed = false;
-            let rows = load.rows() - counted.0;
-            self.progress.add(rows, bytes);
-            counted.0 += rows;
-            counted.1 += bytes;
-            Ok(())
-        });
+        let scanned = scan(
+            &mut source,
+            &job.table.select(&job.chunk)?,
+            Audience::River,
+            self.batch_bytes,
+            &mut |batch| {
+                self.progress.check()?;
+                let bytes = batch.get_array_memory_size() as u64;
+                let batch = job.table.convert(batch)?;
+                sink_failed = true;
+                load.batch(destination, &batch)?;
+                sink_failed = false;
+                let rows = load.rows() - counted.0;
+                self.progress.add(rows, bytes);
+                counted.0 += rows;
+                counted.1 += bytes;
+                Ok(())
+            },
+        );
         let is_lost = |error: &crate::error::Error| matches!(error.kind(), Kind::Lost { .. });
         if !scanned.as_ref().is_err_and(|error| is_lost(error) && !sink_failed) {
             lane.source = Some(source);
@@ -538,7 +593,13 @@ impl TableJob {
             Some(limit) if !self.walk.has_key() => format!(" LIMIT {limit}"),
             _ => String::new(),
         };
-        Ok(format!("SELECT {} FROM {}{}{}{limit}", self.select, self.walk.from(), self.joins, self.walk.condition(chunk)?))
+        Ok(format!(
+            "SELECT {} FROM {}{}{}{limit}",
+            self.select,
+            self.walk.from(),
+            self.joins,
+            self.walk.condition(chunk)?
+        ))
     }
 
     /// The batch with its pointers as JSON: each takes `WIDTH` columns of the result and becomes one.
@@ -561,9 +622,14 @@ impl TableJob {
                 (Some(pointer), ColumnKind::Pointer) => pointer.convert(&column.source, taken)?,
                 _ => taken[0].clone(),
             });
-            converted.push(if width == 1 { field.clone() } else { Arc::new(Field::new(&column.destination, DataType::LargeBinary, true)) });
+            converted.push(if width == 1 {
+                field.clone()
+            } else {
+                Arc::new(Field::new(&column.destination, DataType::LargeBinary, true))
+            });
         }
-        RecordBatch::try_new(Arc::new(Schema::new(converted)), arrays).map_err(|error| Kind::Internal(error.to_string()).into())
+        RecordBatch::try_new(Arc::new(Schema::new(converted)), arrays)
+            .map_err(|error| Kind::Internal(error.to_string()).into())
     }
 
     fn summary(&self) -> TableSummary {

@@ -91,13 +91,21 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     progress.at(&format!("{}.{}", pointer.tracking_schema, pointer.tracking_table));
     for location in [&plan.source_location, &plan.destination_location] {
         if !location.is_dir() {
-            return Err(Kind::File { path: location.display().to_string(), message: "the location of the store is not a folder".into() }.into());
+            return Err(Kind::File {
+                path: location.display().to_string(),
+                message: "the location of the store is not a folder".into(),
+            }
+            .into());
         }
     }
     let mut source = plan.source.connect()?;
     session::reading(&mut source)?;
     let reads = plan.reads.iter().map(|read| {
-        format!("EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)", qualified(&read.schema, &read.table), quote(&read.column))
+        format!(
+            "EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)",
+            qualified(&read.schema, &read.table),
+            quote(&read.column)
+        )
     });
     let reads: Vec<_> = reads.collect();
     let condition = if reads.is_empty() { String::new() } else { format!(" WHERE {}", reads.join(" OR ")) };
@@ -105,7 +113,11 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     let counts = Counts::default();
     run(
         vec![(); plan.lanes.max(1)],
-        |queue| scan(&mut source, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch)).map(drop).at(|| tracking.clone()),
+        |queue| {
+            scan(&mut source, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch))
+                .map(drop)
+                .at(|| tracking.clone())
+        },
         |(), batch: RecordBatch| {
             let rows = TrackingColumns::new(batch.columns())?;
             for index in 0..batch.num_rows() {
@@ -139,10 +151,15 @@ impl Counts {
             }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                if let Ok(mut errors) = self.errors.lock() {
-                    if errors.len() < MAX_ERRORS {
-                        errors.push(FileError { hash: base32(&row.hash), path: done.0, error: error.to_string(), code: error.code() });
-                    }
+                if let Ok(mut errors) = self.errors.lock()
+                    && errors.len() < MAX_ERRORS
+                {
+                    errors.push(FileError {
+                        hash: base32(&row.hash),
+                        path: done.0,
+                        error: error.to_string(),
+                        code: error.code(),
+                    });
                 }
             }
         }

@@ -55,21 +55,29 @@ pub fn pointers(plan: &PointersPlan, progress: &Progress) -> Result<PointersSumm
     let columns = [("hash", Store::Plain), ("js", Store::Json)];
     let mut load = Load::new(&mut destination, (&plan.map_schema, &plan.map_table), &columns, infile)?;
     destination.execute("START TRANSACTION")?;
-    scan(&mut source, &format!("SELECT {TRACKING} FROM {tracking} AS e ORDER BY e.`hash`"), Audience::River, 4 << 20, &mut |batch| {
-        progress.check()?;
-        let rows = TrackingColumns::new(batch.columns())?;
-        let mut json = LargeBinaryBuilder::new();
-        for index in 0..batch.num_rows() {
-            let row = rows.row(index)?.ok_or_else(|| Kind::Value("a tracking row without a hash".into()))?;
-            json.append_value(pointer.json(&row)?);
-        }
-        let arrays: Vec<ArrayRef> = vec![batch.column(0).clone(), Arc::new(json.finish())];
-        let named = ["hash", "js"].into_iter().zip(arrays);
-        let batch = RecordBatch::try_from_iter(named).map_err(|error| Kind::Internal(error.to_string()))?;
-        load.batch(&mut destination, &batch)?;
-        progress.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
-        Ok(())
-    })
+    scan(
+        &mut source,
+        &format!("SELECT {TRACKING} FROM {tracking} AS e ORDER BY e.`hash`"),
+        Audience::River,
+        4 << 20,
+        &mut |batch| {
+            progress.check()?;
+            let rows = TrackingColumns::new(batch.columns())?;
+            let mut json = LargeBinaryBuilder::new();
+            for index in 0..batch.num_rows() {
+                let row =
+                    rows.row(index)?.ok_or_else(|| Kind::Value("a tracking row without a hash".into()))?;
+                json.append_value(pointer.json(&row)?);
+            }
+            let arrays: Vec<ArrayRef> = vec![batch.column(0).clone(), Arc::new(json.finish())];
+            let named = ["hash", "js"].into_iter().zip(arrays);
+            let batch =
+                RecordBatch::try_from_iter(named).map_err(|error| Kind::Internal(error.to_string()))?;
+            load.batch(&mut destination, &batch)?;
+            progress.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+            Ok(())
+        },
+    )
     .at(|| tracking.clone())?;
     let rows = load.finish(&mut destination)?;
     destination.execute("COMMIT")?;

@@ -75,7 +75,8 @@ pub fn scan(plan: ScanPlan) -> Result<Stream> {
     if lanes > 1 {
         let mut locker = open(&plan.source)?;
         let mut all: Vec<_> = readers.iter_mut().chain(std::iter::once(&mut walker)).collect();
-        if session::share_snapshot(&mut locker, &mut all, &[(&plan.schema, &plan.table)])? == Snapshot::Single {
+        if session::share_snapshot(&mut locker, &mut all, &[(&plan.schema, &plan.table)])? == Snapshot::Single
+        {
             readers.truncate(1);
         }
     }
