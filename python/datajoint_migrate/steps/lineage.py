@@ -42,14 +42,20 @@ def rebuild_lineage(schema: Any, dry_run: bool = True, *, connection: Any = None
     }
 
 
-def with_neighbours(session: Session, schemas: Iterable[Schema]) -> list[Schema]:
-    """The schemas and all others that their foreign keys lead to, directly or not."""
+def with_neighbours(
+    session: Session, schemas: Iterable[Schema], known: Iterable[Schema] = ()
+) -> list[Schema]:
+    """The schemas and all others that their foreign keys lead to, directly or not.
+
+    `known` are schemas that are read already, should a key lead to them.
+    """
     found = {schema.name: schema for schema in schemas}
+    read = {schema.name: schema for schema in known}
     waiting = list(found.values())
     while waiting:
         for name in sorted(neighbours(waiting.pop())):
             if name not in found:
-                schema = read_if_there(session, name)
+                schema = read.get(name) or read_if_there(session, name)
                 if schema is not None:
                     found[name] = schema
                     waiting.append(schema)

@@ -331,9 +331,9 @@ def _issues(ends: Ends, job: Job, compared: Mapping[Name, dict[str, Any]]) -> li
         for (schema, table), found in compared.items()
         if not found["match"]
     ]
-    for building in job.buildings:
-        there = read_schema(ends.destination, building.dest)
-        issues += verify(ends.destination, there)["issues"]
+    family = [read_schema(ends.destination, building.dest) for building in job.buildings]
+    for there in family:
+        issues += verify(ends.destination, there, family)["issues"]
         issues += [
             f"{orphan['table']}: rows refer to rows that {orphan['references']} does not have, "
             f"as in production: {orphan['keys'][:3]}"

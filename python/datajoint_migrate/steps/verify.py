@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from datajoint_migrate._core import quote
@@ -84,8 +84,8 @@ def verify_schema_v20(schema: Any, *, connection: Any = None) -> dict[str, Any]:
         return verify(session, found)
 
 
-def verify(session: Session, schema: Schema) -> dict[str, Any]:
-    """As `verify_schema_v20`, for a schema that is read already."""
+def verify(session: Session, schema: Schema, known: Iterable[Schema] = ()) -> dict[str, Any]:
+    """As `verify_schema_v20`, for a schema that is read already, as those in `known` are."""
     issues: list[str] = []
     markers = {"marked": 0, "unmarked": 0, "external": 0, "unconverted": 0}
     codecs: set[str] = set()
@@ -98,7 +98,7 @@ def verify(session: Session, schema: Schema) -> dict[str, Any]:
         issues += _bad_pointers(session, table, pointers)
     exists = LINEAGE in schema.tables
     issues += (
-        _lineage_issues(session, schema)
+        _lineage_issues(session, schema, known)
         if exists
         else [f"{schema.name} has no {LINEAGE}: joins fail; run rebuild_lineage"]
     )
@@ -208,7 +208,7 @@ def _bad_pointers(session: Session, table: Table, pointers: list[tuple[Column, s
     ]
 
 
-def _lineage_issues(session: Session, schema: Schema) -> list[str]:
+def _lineage_issues(session: Session, schema: Schema, known: Iterable[Schema]) -> list[str]:
     have = {
         (str(table), str(attribute)): str(lineage)
         for table, attribute, lineage in session.query(
@@ -217,7 +217,7 @@ def _lineage_issues(session: Session, schema: Schema) -> list[str]:
     }
     want = {
         (row.table, row.attribute): row.lineage
-        for row in rows_of(with_neighbours(session, [schema]), [schema.name])
+        for row in rows_of(with_neighbours(session, [schema], known), [schema.name])
     }
     issues = []
     for (table, attribute), lineage in want.items():
