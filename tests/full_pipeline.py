@@ -56,13 +56,18 @@ class Reading:
         return [verdict for verdict in self.verdicts if not verdict["equal"]]
 
 
-def fill(server: Server, prefix: str, root: Path) -> FullPipeline:
-    """Declare and fill the pipeline with 0.14.6; stores, dump and specs go below `root`."""
+def fill(
+    server: Server, prefix: str, root: Path, program: Path = PROGRAMS / "fill.py"
+) -> FullPipeline:
+    """Declare and fill the pipeline with 0.14.6; stores, dump and specs go below `root`.
+
+    `program` is the one that fills: another with the same options makes another pipeline.
+    """
     specs = stores.source_specs(root / "stores")
     stores_file = root / "stores_014.json"
     stores_file.write_text(json.dumps(specs))
     dump = root / "dump.json"
-    words = [str(environments.python("0.14.6")), str(PROGRAMS / "fill.py"), *_reach(server)]
+    words = [str(environments.python("0.14.6")), str(program), *_reach(server)]
     words += ["--prefix", prefix, "--stores", str(stores_file), "--out", str(dump)]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import colony
 import datajoint as dj
 import exact
-import imaging
-import late
 from canon import describe, describe_file, describe_json
 
 JSON_COLUMNS = {("limits", "t_json"), ("link", "body")}
 
 
-def fetched() -> dict[str, Any]:
+def fetched(modules: Iterable[ModuleType]) -> dict[str, Any]:
     """`{"schema.table": {"key": [...], "rows": [{column: description}]}}` of every class."""
     tables: dict[str, Any] = {}
-    for module in (colony, imaging, late):
+    for module in modules:
         for table in vars(module).values():
             if _is_table(table) and table.__module__ == module.__name__:
                 parts = [part for part in vars(table).values() if _is_table(part)]

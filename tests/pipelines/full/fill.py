@@ -17,9 +17,6 @@ from typing import Any
 
 import options
 
-os.environ["DJ_SUPPORT_FILEPATH_MANAGEMENT"] = "TRUE"
-os.environ["DJ_SUPPORT_ADAPTED_TYPES"] = "TRUE"
-
 
 def main() -> int:
     parser = options.parser(__doc__ or "")
@@ -38,21 +35,10 @@ def main() -> int:
 
 
 def _make(chosen: Any, specs: dict[str, Any]) -> dict[str, Any]:
+    import client_014
     import datajoint as dj
 
-    dj.config.update(
-        {
-            "database.host": chosen.host,
-            "database.port": chosen.port,
-            "database.user": chosen.user,
-            "database.password": chosen.password,
-            # With today's PyMySQL the default demands TLS, which not every server offers.
-            "database.use_tls": False,
-            "safemode": False,
-            "loglevel": "WARNING",
-            "stores": specs,
-        }
-    )
+    client_014.configure(chosen, specs)
     connection = dj.conn()
     version = connection.query("SELECT version()").fetchone()[0]
     is_mariadb = "maria" in version.lower()
@@ -66,13 +52,14 @@ def _make(chosen: Any, specs: dict[str, Any]) -> dict[str, Any]:
     imaging.schema.activate(imaging_name)
 
     import dump
+    import late
     import rows
 
     # 0.14.6 warns once for a reserved job; the rows are what is wanted.
     refused = rows.fill(is_mariadb)
     for line in refused:
         print("0.14.6 refuses", line, file=sys.stderr)
-    fetched = dump.fetched()
+    fetched = dump.fetched((colony, imaging, late))
     raw = dj.Connection(chosen.host, chosen.user, chosen.password, chosen.port, use_tls=False)
     for statement in altered.statements(altered_name, colony_name, is_mariadb):
         # The driver's own cursor: DataJoint's reads % as a format sign.
