@@ -106,6 +106,18 @@ def test_all_tables_are_copied_with_their_numbering(small: Small) -> None:
     assert small.value(f"SELECT MAX(recording_id) FROM `{dest}`._recording") == "500"
 
 
+def test_a_destination_that_does_not_exist_is_made(small: Small) -> None:
+    dest = small.map[small.rig]
+    copy_all_data(small.lab, small.map[small.lab], connection=small.server.url)
+    small.server.sql(f"DROP DATABASE `{dest}`")
+    options = {"schema_map": small.map, "connection": small.server.url, **small.stores}
+    assert copy_all_data(small.rig, dest, dry_run=True, **options)["plan"]
+    assert dest not in small.schemas_there()
+    assert copy_all_data(small.rig, dest, **options)["rows_copied"] == RECORDINGS
+    kind = f"SELECT JSON_TYPE(`signal`) FROM `{dest}`._recording LIMIT 1"
+    assert small.value(kind) == "OBJECT"
+
+
 def test_some_tables_are_copied_by_name(small: Small) -> None:
     result = copy_all_data(
         small.lab, small.map[small.lab], tables=["Species", "mouse"], connection=small.server.url

@@ -17,9 +17,11 @@ from datajoint_migrate.errors import (
     InvalidArgument,
     Mismatch,
 )
-from datajoint_migrate.steps.ends import Ends, open_ends
+from datajoint_migrate.steps.building import Building, build, plan_schema
+from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
 from datajoint_migrate.steps.journal import forget, started
 from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
+from datajoint_migrate.steps.lineage import with_neighbours
 from datajoint_migrate.steps.matching import Match, match_columns, prove
 from datajoint_migrate.steps.plan import LANES, copy_table
 from datajoint_migrate.steps.pointers import (
@@ -31,6 +33,7 @@ from datajoint_migrate.steps.pointers import (
     final_name,
     move_files,
     pointer,
+    prove_tracked,
 )
 from datajoint_migrate.steps.route import OnEvent, run_copy
 
@@ -142,6 +145,7 @@ def copy_table_data(
             adapters=adapters,
         )
         prove(ends.source, source, loading.match, where_clause)
+        prove_tracked(ends.source, loading.pointed())
         jobs = file_jobs(loading.pointed())
         check_places(jobs, stores, copy_files)
         plan = loading.plan(where_clause, limit)
@@ -169,6 +173,7 @@ def copy_all_data(
     dest: str,
     *,
     tables: Iterable[str] | None = None,
+    schema_map: Mapping[str, str] | None = None,
     connection: Any = None,
     dest_connection: Any = None,
     source_stores: Mapping[str, Any] | None = None,
@@ -183,20 +188,35 @@ def copy_all_data(
 ) -> dict[str, Any]:
     """Copy the rows of all user tables (or of `tables`) of a schema, as of one instant.
 
-    The destination must hold the tables already; its columns may be those of the source, of
-    `create_parallel_schema`, or of the user's own 2.x classes. Options as in `copy_table_data`.
+    The destination's columns may be those of the source, of `create_parallel_schema`, or of the
+    user's own 2.x classes. A destination that does not exist is made first, its external columns
+    as json, with `schema_map` as in `create_parallel_schema`. Options as in `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
     `snapshot`, `files_copied`; with `dry_run` also `plan`. Raises as `copy_table_data`.
     """
     began = time.monotonic()
+    result: dict[str, Any] = {
+        "tables_copied": 0,
+        "rows_copied": 0,
+        "time_taken": 0.0,
+        "tables": {},
+        "snapshot": "none",
+        "files_copied": 0,
+    }
     with open_ends(connection, dest_connection) as ends:
         schema = read_schema(ends.source, source)
-        there = read_schema(ends.destination, dest)
+        stores = Stores.find(source_stores, dest_stores, store_map)
+        there = read_if_there(ends.destination, dest)
+        if there is None:
+            building = _building(ends, schema, dest, schema_map, adapters, stores)
+            if dry_run:
+                return {**result, "plan": [made.create_sql for made in building.declarations]}
+            build(ends.destination, building, set())
+            there = read_schema(ends.destination, dest)
         chosen = (
             user_tables(schema) if tables is None else [find_table(schema, name) for name in tables]
         )
-        stores = Stores.find(source_stores, dest_stores, store_map)
         loadings = [
             Loading(
                 ends,
@@ -212,17 +232,10 @@ def copy_all_data(
         ]
         for loading in loadings:
             prove(ends.source, loading.source, loading.match)
+            prove_tracked(ends.source, loading.pointed())
         jobs = file_jobs(column for loading in loadings for column in loading.pointed())
         check_places(jobs, stores, copy_files)
         plans = [loading.plan() for loading in loadings]
-        result: dict[str, Any] = {
-            "tables_copied": 0,
-            "rows_copied": 0,
-            "time_taken": 0.0,
-            "tables": {},
-            "snapshot": "none",
-            "files_copied": 0,
-        }
         if dry_run:
             return {**result, "plan": plans}
         _refuse_rows(ends, [loading.destination for loading in loadings])
@@ -235,6 +248,26 @@ def copy_all_data(
             "tables_copied": len(plans),
             "time_taken": time.monotonic() - began,
         }
+
+
+def _building(
+    ends: Ends,
+    schema: Schema,
+    dest: str,
+    schema_map: Mapping[str, str] | None,
+    adapters: Mapping[str, str] | None,
+    stores: Stores,
+) -> Building:
+    return plan_schema(
+        ends,
+        schema,
+        with_neighbours(ends.source, [schema]),
+        whole_map(schema.name, dest, dict(schema_map or {}), ends.same_server),
+        external="convert",
+        unsigned="keep",
+        adapters=adapters,
+        store_map=stores.names,
+    )
 
 
 def _refuse_rows(ends: Ends, tables: list[Table]) -> None:

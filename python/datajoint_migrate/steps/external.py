@@ -22,6 +22,7 @@ from datajoint_migrate.errors import (
     NotFound,
     Unconvertible,
 )
+from datajoint_migrate.steps.building import origin_of
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there
 from datajoint_migrate.steps.pointers import (
     FileJob,
@@ -32,7 +33,6 @@ from datajoint_migrate.steps.pointers import (
     pointer,
 )
 from datajoint_migrate.steps.route import OnEvent
-from datajoint_migrate.steps.schema import origin_of
 from datajoint_migrate.target.ddl import parse
 from datajoint_migrate.target.types import convert_column
 

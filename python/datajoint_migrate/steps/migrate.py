@@ -12,6 +12,15 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.tables import Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
 from datajoint_migrate.steps import journal
+from datajoint_migrate.steps.building import (
+    Building,
+    build,
+    check_options,
+    is_declared,
+    known_collations,
+    plan_schema,
+    prove_built,
+)
 from datajoint_migrate.steps.compare import check_tolerance, compare_tables
 from datajoint_migrate.steps.copying import (
     Loading,
@@ -38,17 +47,9 @@ from datajoint_migrate.steps.pointers import (
     file_jobs,
     final_name,
     move_files,
+    prove_tracked,
 )
 from datajoint_migrate.steps.route import OnEvent, run_copy
-from datajoint_migrate.steps.schema import (
-    Building,
-    build,
-    check_options,
-    is_declared,
-    known_collations,
-    plan_schema,
-    prove_built,
-)
 from datajoint_migrate.steps.verify import verify
 from datajoint_migrate.target.lineage import LINEAGE
 from datajoint_migrate.target.types import Unsigned
@@ -203,6 +204,7 @@ def _prepare(
             ends, schema, table, final[schema.name], stores, copy_files, adapters
         )
     ]
+    prove_tracked(ends.source, columns)
     files = file_jobs(columns)
     check_places(files, stores, copy_files)
     return Job(schema_map, sources, buildings, stores, copy_files, final, adapters, files)

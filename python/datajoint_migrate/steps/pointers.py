@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate import _core
+from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.stores import (
     SOURCE_FOLDING,
@@ -20,7 +22,7 @@ from datajoint_migrate.catalog.stores import (
     source_stores,
 )
 from datajoint_migrate.catalog.tables import Schema, Table
-from datajoint_migrate.errors import InvalidArgument, StoreMissing
+from datajoint_migrate.errors import ExternalMissing, InvalidArgument, StoreMissing
 from datajoint_migrate.steps.ends import Ends
 from datajoint_migrate.steps.route import OnEvent
 
@@ -156,6 +158,29 @@ def external_columns(
         )
         for name, external in externals_of(ends.source, schema, table, adapters).items()
     ]
+
+
+def prove_tracked(session: Session, columns: Iterable[Pointed]) -> None:
+    """Check that every pointer has its tracking row; raises `ExternalMissing`, naming a column.
+
+    The foreign key of 0.14.6 says so, unless somebody switched its checks off.
+    """
+    for schema, table, column, external, where in columns:
+        tracking = quote(where["tracking_schema"], where["tracking_table"])
+        name = quote(column)
+        lost = session.query(
+            f"SELECT HEX(s.{name}) FROM {quote(schema, table)} s WHERE s.{name} IS NOT NULL"
+            f" AND NOT EXISTS (SELECT 1 FROM {tracking} e WHERE e.`hash` = s.{name}) LIMIT 10"
+        )
+        if lost:
+            raise ExternalMissing(
+                f"values of {schema}.{table}.{column} have no tracking row in "
+                f"{where['tracking_schema']}.{external.tracking_table}, for example "
+                f"{lost[0][0].lower()}",
+                code="DJM-1402",
+                hint="restore the tracking rows, or delete the rows that refer to them",
+                context={"column": f"{schema}.{table}.{column}", "hashes": [r[0] for r in lost]},
+            )
 
 
 @dataclass
