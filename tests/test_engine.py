@@ -53,7 +53,7 @@ TYPES: dict[str, list[str]] = {
     "binary(16)": ["x'00010203040506070809090a0d5c2700'", "x'ff'"],
     "varbinary(20)": ["x''", "x'5c6e095c300a'"],
     "longblob": ["x''", "x'00'", "REPEAT(x'000a095c27ff', 30000)"],
-    "json": ["'{\"a\": [1, 2.5, null, \"é\\\\n\"]}'", "'[]'", "'\"text\"'"],
+    "json": ['\'{"a": [1, 2.5, null, "é\\\\n"]}\'', "'[]'", "'\"text\"'"],
     "geometry": ["ST_GeomFromText('POINT(1 2)')"],
 }
 
@@ -125,7 +125,7 @@ def types_plan(source: Server, destination: Server, old: str, new: str) -> dict[
         "destination": spec(destination),
         "route": "river",
         "snapshot": True,
-        "journal_schema": new,
+        "journal": True,
         "tables": tables,
     }
 
@@ -277,7 +277,7 @@ def big_plan(source: Server, destination: Server, **options: Any) -> dict[str, A
         "source": spec(source),
         "destination": spec(destination),
         "route": "river",
-        "journal_schema": "eng_new",
+        "journal": True,
         "chunk_bytes": 100_000,
         "tables": [table],
         **options,
@@ -305,9 +305,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_call_finishes(
     assert {"verb", "event", "table", "rows", "bytes", "rows_expected", "retries"} <= set(events[0])
 
 
-def _interrupt_after(
-    events: list[dict[str, Any]], rows: int
-) -> Callable[[dict[str, Any]], None]:
+def _interrupt_after(events: list[dict[str, Any]], rows: int) -> Callable[[dict[str, Any]], None]:
     def seen(event: dict[str, Any]) -> None:
         events.append(event)
         if event["rows"] >= rows:
@@ -450,8 +448,9 @@ def test_a_pointer_without_a_tracking_row_is_named(mysql: Server, fresh: Fresh) 
         " timestamp timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP);"
     )
     mysql.sql(
-        "CREATE DATABASE eng_old; CREATE DATABASE eng_new;" + tracking +
-        "CREATE TABLE eng_old.t (a int PRIMARY KEY, p binary(16)); CREATE TABLE eng_new.t (a int PRIMARY KEY, p json);"
+        "CREATE DATABASE eng_old; CREATE DATABASE eng_new;"
+        + tracking
+        + "CREATE TABLE eng_old.t (a int PRIMARY KEY, p binary(16)); CREATE TABLE eng_new.t (a int PRIMARY KEY, p json);"
         "INSERT INTO eng_old.t VALUES (1, x'00112233445566778899aabbccddeeff')"
     )
     pointer = {
@@ -483,7 +482,9 @@ def test_a_pointer_without_a_tracking_row_is_named(mysql: Server, fresh: Fresh) 
 def test_errors_say_where_and_what_to_do(mysql: Server, fresh: Fresh) -> None:
     nobody = {**spec(mysql), "port": 1}
     plan = {"source": nobody, "schema": "x", "table": "t", "columns": ["a"]}
-    with pytest.raises(ConnectionFailed, match=r"cannot connect to dj@.*:1.*Hint: check host") as error:
+    with pytest.raises(
+        ConnectionFailed, match=r"cannot connect to dj@.*:1.*Hint: check host"
+    ) as error:
         _core.scan(plan)
     assert error.value.code == "DJM-1101"
     with pytest.raises(ConnectionFailed) as error:

@@ -85,7 +85,7 @@ def copy_plan(
         "memory_bytes": MEMORY_BYTES,
         "load": "auto",
         "snapshot": True,
-        "journal_schema": tables[0]["destination_schema"],
+        "journal": True,
         "keep_journal": True,
         "tables": tables,
     }

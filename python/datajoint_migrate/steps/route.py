@@ -123,17 +123,7 @@ def _run(
     lanes: int,
     on_event: OnEvent,
 ) -> dict[str, Any]:
-    schemas = sorted({t["destination_schema"] for t in tables})
-    results = []
-    for schema in schemas:
-        plan = copy_plan(
-            ends.specs(),
-            [t for t in tables if t["destination_schema"] == schema],
-            route=route,
-            lanes=lanes,
-        )
-        results.append(_core.copy(plan, on_event))
-    return _merge(results)
+    return _core.copy(copy_plan(ends.specs(), tables, route=route, lanes=lanes), on_event)
 
 
 def _merge(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -56,6 +56,12 @@ impl Journal {
         )
     }
 
+    /// Takes one table out of the journal.
+    #[must_use]
+    pub fn forget(&self, table: &str) -> String {
+        format!("DELETE FROM {} WHERE table_name = {}", self.name, text_literal(table))
+    }
+
     #[must_use]
     pub fn is_done(&self, table: &str, number: u64) -> String {
         format!(

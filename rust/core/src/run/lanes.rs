@@ -34,7 +34,7 @@ impl<J> Queue<'_, J> {
 ///
 /// The error reported is the first one that happened; a cancel is reported only if nothing else went wrong.
 pub fn run<J: Send, L: Send>(
-    lanes: Vec<L>,
+    lanes: &mut [L],
     plan: impl FnOnce(&Queue<'_, J>) -> Result<()>,
     work: impl Fn(&mut L, J) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -51,7 +51,7 @@ pub fn run<J: Send, L: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for lane in lanes {
+        for lane in lanes.iter_mut() {
             let receiver = receiver.clone();
             let (stop, work, fail) = (&stop, &work, &fail);
             scope.spawn(move || drive(lane, &receiver, stop, work, fail));
@@ -66,7 +66,7 @@ pub fn run<J: Send, L: Send>(
 }
 
 fn drive<J, L>(
-    mut lane: L,
+    lane: &mut L,
     receiver: &Receiver<J>,
     stop: &AtomicBool,
     work: impl Fn(&mut L, J) -> Result<()>,
@@ -76,7 +76,7 @@ fn drive<J, L>(
         if stop.load(Ordering::Relaxed) {
             continue;
         }
-        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(&mut lane, job)));
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(lane, job)));
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => fail(error),
@@ -118,7 +118,7 @@ mod tests {
     fn every_job_is_done_once() {
         let sum = AtomicU32::new(0);
         let plan = |queue: &Queue<'_, u32>| (1..=100).try_for_each(|job| queue.put(job));
-        run(vec![(), (), ()], plan, |(), job| {
+        run(&mut [(), (), ()], plan, |(), job| {
             sum.fetch_add(job, Ordering::Relaxed);
             Ok(())
         })
@@ -131,7 +131,7 @@ mod tests {
         let plan = |queue: &Queue<'_, u32>| (0..1_000_000).try_for_each(|job| queue.put(job));
         let error =
             run(
-                vec![(), ()],
+                &mut [(), ()],
                 plan,
                 |(), job| if job == 7 { Err(Kind::Value("seven".into()).into()) } else { Ok(()) },
             );
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_lane_becomes_an_error() {
-        let error = run(vec![()], |queue: &Queue<'_, u32>| queue.put(1), |(), _| panic!("oh"));
+        let error = run(&mut [()], |queue: &Queue<'_, u32>| queue.put(1), |(), _| panic!("oh"));
         assert!(error.expect_err("the lane panicked").to_string().contains("oh"));
     }
 

@@ -36,6 +36,15 @@ pub struct ComparePlan {
     pub destination: Server,
     #[serde(default = "default_lanes")]
     pub lanes: usize,
+    #[serde(default)]
+    pub snapshot: bool,
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+/// Which tables are compared, and how exactly.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Comparison {
     #[serde(default = "default_chunk_bytes")]
     pub chunk_bytes: u64,
     /// Floats that differ by no more than this, absolutely or relatively, are equal.
@@ -43,8 +52,6 @@ pub struct ComparePlan {
     pub tolerance: f64,
     #[serde(default = "default_discrepancies")]
     pub max_discrepancies: usize,
-    #[serde(default)]
-    pub snapshot: bool,
     pub tables: Vec<ComparedTable>,
 }
 
@@ -170,15 +177,29 @@ struct Found {
 
 type Job = (Arc<TableJob>, Chunk);
 
-struct Lane {
-    source: Connection,
-    destination: Connection,
+/// The connections of one lane.
+pub(super) struct Lane<'a> {
+    pub source: &'a mut Connection,
+    pub destination: Connection,
 }
 
 /// Compares every pair of tables in the plan.
 pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary> {
+    let (mut walker, mut probe, mut sources) = open_sources(plan)?;
+    let lanes = sources.iter_mut().map(|source| Ok(Lane { source, destination: open(&plan.destination)? }));
+    let mut lanes = lanes.collect::<Result<Vec<_>>>()?;
+    compare_with(&plan.comparison, progress, &mut walker, &mut probe, &mut lanes)
+}
+
+/// Compares over connections that are open already, and perhaps share a snapshot.
+pub(super) fn compare_with(
+    plan: &Comparison,
+    progress: &Progress,
+    walker: &mut Connection,
+    probe: &mut Connection,
+    lanes: &mut [Lane<'_>],
+) -> Result<CompareSummary> {
     let begun = Instant::now();
-    let (mut walker, mut probe, lanes) = open_lanes(plan)?;
     let mut jobs = Vec::with_capacity(plan.tables.len());
     for table in &plan.tables {
         progress.expect(table.rows);
@@ -189,9 +210,9 @@ pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary
             for table in &plan.tables {
                 let place = || format!("{}.{}", table.source_schema, table.source_table);
                 progress.check()?;
-                let job = Arc::new(begin(table, &mut walker, &mut probe).at(place)?);
+                let job = Arc::new(begin(table, walker, probe).at(place)?);
                 jobs.push(job.clone());
-                walk(plan, &job, &mut walker, queue).at(place)?;
+                walk(plan, &job, walker, queue).at(place)?;
             }
             Ok(())
         },
@@ -209,19 +230,49 @@ pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary
     })
 }
 
+impl CompareSummary {
+    pub(super) fn differs(&self, destination: &(&str, &str)) -> bool {
+        self.tables.iter().any(|table| !table.matches && table.destination() == *destination)
+    }
+
+    /// Takes the results of a later comparison of some of the tables.
+    pub(super) fn replace(&mut self, later: Self) {
+        self.time_taken += later.time_taken;
+        for table in later.tables {
+            if let Some(old) = self.tables.iter_mut().find(|old| old.destination() == table.destination()) {
+                *old = table;
+            }
+        }
+        self.matches = self.tables.iter().all(|table| table.matches);
+    }
+}
+
+impl TableComparison {
+    fn destination(&self) -> (&str, &str) {
+        (&self.destination_schema, &self.destination_table)
+    }
+}
+
+impl ComparedTable {
+    pub(super) fn destination(&self) -> (&str, &str) {
+        (&self.destination_schema, &self.destination_table)
+    }
+}
+
 fn open(server: &Server) -> Result<Connection> {
     let mut connection = server.connect()?;
     session::reading(&mut connection)?;
     Ok(connection)
 }
 
-fn open_lanes(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Lane>)> {
+fn open_sources(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Connection>)> {
     let wanted = plan.lanes.max(1);
     let mut walker = open(&plan.source)?;
     let probe = open(&plan.destination)?;
     let mut sources = (0..wanted).map(|_| open(&plan.source)).collect::<Result<Vec<_>>>()?;
     if plan.snapshot {
         let read: Vec<_> = plan
+            .comparison
             .tables
             .iter()
             .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
@@ -233,8 +284,7 @@ fn open_lanes(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Lane>)>
             sources.truncate(1);
         }
     }
-    let lanes = sources.into_iter().map(|source| Ok(Lane { source, destination: open(&plan.destination)? }));
-    Ok((walker, probe, lanes.collect::<Result<_>>()?))
+    Ok((walker, probe, sources))
 }
 
 fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) -> Result<TableJob> {
@@ -347,7 +397,7 @@ impl Side {
 }
 
 fn walk(
-    plan: &ComparePlan,
+    plan: &Comparison,
     table: &Arc<TableJob>,
     walker: &mut Connection,
     queue: &Queue<'_, Job>,
@@ -367,13 +417,13 @@ fn walk(
 }
 
 fn compare_chunk(
-    plan: &ComparePlan,
+    plan: &Comparison,
     progress: &Progress,
-    lane: &mut Lane,
+    lane: &mut Lane<'_>,
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<()> {
-    let (left, bytes) = table.source.digest(&mut lane.source, chunk, progress)?;
+    let (left, bytes) = table.source.digest(lane.source, chunk, progress)?;
     let (right, _) = table
         .destination
         .digest(&mut lane.destination, chunk, progress)
@@ -408,12 +458,12 @@ fn add(total: &mut Digest, part: Digest) {
 
 /// The rows of a chunk that differ, and whether some were equal only within the tolerance.
 fn differing_rows(
-    plan: &ComparePlan,
-    lane: &mut Lane,
+    plan: &Comparison,
+    lane: &mut Lane<'_>,
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<(Vec<Discrepancy>, bool)> {
-    let left = table.source.rows(&mut lane.source, chunk)?;
+    let left = table.source.rows(lane.source, chunk)?;
     let right = table.destination.rows(&mut lane.destination, chunk)?;
     let left_rows =
         left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;
@@ -464,7 +514,7 @@ fn key_of(rows: &Rows<'_>, key: &[usize], row: usize) -> Vec<u8> {
 type Texts = BTreeMap<String, (Option<String>, Option<String>)>;
 
 fn differing_columns(
-    plan: &ComparePlan,
+    plan: &Comparison,
     table: &TableJob,
     (left, left_rows, left_row): (&RecordBatch, &Rows<'_>, usize),
     (right, right_rows, right_row): (&RecordBatch, &Rows<'_>, usize),
@@ -557,7 +607,7 @@ impl TableJob {
     }
 }
 
-fn finish(plan: &ComparePlan, table: &TableJob) -> Result<TableComparison> {
+fn finish(plan: &Comparison, table: &TableJob) -> Result<TableComparison> {
     let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
     let mut discrepancies = std::mem::take(&mut found.discrepancies);
     cancel_moved(&mut discrepancies);

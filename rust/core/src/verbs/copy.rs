@@ -1,5 +1,6 @@
 //! Copying tables: inside one server by `INSERT … SELECT`, or through us as record batches.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
 use crate::convert::pointer::{Pointer, WIDTH};
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
@@ -38,11 +40,15 @@ pub struct CopyPlan {
     pub load: LoadBy,
     #[serde(default)]
     pub snapshot: bool,
+    /// A journal in each destination schema, so that a run that was killed is resumed.
     #[serde(default)]
-    pub journal_schema: Option<String>,
+    pub journal: bool,
     /// The journal stays when the copy is done: the caller removes it when its own work is.
     #[serde(default)]
     pub keep_journal: bool,
+    /// What is compared when the rows are there, under the snapshot that they were copied from.
+    #[serde(default)]
+    pub compare: Option<Comparison>,
     pub tables: Vec<TablePlan>,
 }
 
@@ -135,6 +141,7 @@ pub struct CopySummary {
     pub snapshot: &'static str,
     pub load: Option<&'static str>,
     pub tables: Vec<TableSummary>,
+    pub compared: Option<CompareSummary>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -154,6 +161,10 @@ impl TablePlan {
         let columns = format!("{:?}", self.columns);
         let table = serde_json::to_string(self).unwrap_or_default();
         format!("{:032x}", xxh3_128(format!("{table}{columns}").as_bytes()))
+    }
+
+    fn destination(&self) -> (&str, &str) {
+        (&self.destination_schema, &self.destination_table)
     }
 
     fn place(&self) -> String {
@@ -188,6 +199,12 @@ impl TablePlan {
             }
             _ => name,
         })
+    }
+}
+
+impl TableSummary {
+    fn destination(&self) -> (&str, &str) {
+        (&self.destination_schema, &self.destination_table)
     }
 }
 
@@ -239,7 +256,7 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         LoadBy::Insert => false,
     };
     let wanted = plan.lanes.max(1);
-    let (mut walker, lanes, snapshot) = open_lanes(plan, wanted)?;
+    let (mut walker, mut lanes, snapshot) = open_lanes(plan, wanted)?;
     let copy = Copy {
         plan,
         progress,
@@ -250,24 +267,20 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     for table in &plan.tables {
         progress.expect(table.limit.map_or(table.rows, |limit| limit.min(table.rows)));
     }
-    let mut tables = Vec::with_capacity(plan.tables.len());
-    run(
-        lanes,
-        |queue| {
-            for table in &plan.tables {
-                progress.check()?;
-                let job = copy.begin_table(table, &mut walker, &mut control).at(|| table.place())?;
-                tables.push(job.clone());
-                copy.walk(&job, &mut walker, &mut control, queue).at(|| table.place())?;
-            }
-            Ok(())
-        },
-        |lane, job: Job| copy.work(lane, &job).at(|| job.table.plan.place()),
-    )?;
-    if let (Some(schema), false) = (&plan.journal_schema, plan.keep_journal) {
-        control.execute(&Journal::new(schema).remove())?;
+    let all: Vec<_> = plan.tables.iter().collect();
+    let mut tables = copy.tables(&all, &mut walker, &mut control, &mut lanes)?;
+    let compared = match &plan.compare {
+        Some(comparison) => {
+            Some(copy.prove(comparison, &mut tables, &mut walker, &mut control, &mut lanes)?)
+        }
+        None => None,
+    };
+    if plan.journal && !plan.keep_journal {
+        let schemas: BTreeSet<_> = plan.tables.iter().map(|table| &table.destination_schema).collect();
+        for schema in schemas {
+            control.execute(&Journal::new(schema).remove())?;
+        }
     }
-    let tables: Vec<_> = tables.iter().map(|job| job.summary()).collect();
     Ok(CopySummary {
         rows_copied: tables.iter().map(|table| table.rows_copied).sum(),
         bytes: tables.iter().map(|table| table.bytes).sum(),
@@ -279,6 +292,7 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         },
         load: (plan.route == Route::River).then_some(if infile { "infile" } else { "insert" }),
         tables,
+        compared,
     })
 }
 
@@ -333,6 +347,96 @@ fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, 
 }
 
 impl Copy<'_> {
+    fn tables(
+        &self,
+        plans: &[&TablePlan],
+        walker: &mut Connection,
+        control: &mut Connection,
+        lanes: &mut [Lane],
+    ) -> Result<Vec<TableSummary>> {
+        let mut jobs = Vec::with_capacity(plans.len());
+        run(
+            lanes,
+            |queue| {
+                for plan in plans {
+                    self.progress.check()?;
+                    let job = self.begin_table(plan, walker, control).at(|| plan.place())?;
+                    jobs.push(job.clone());
+                    self.walk(&job, walker, control, queue).at(|| plan.place())?;
+                }
+                Ok(())
+            },
+            |lane, job: Job| self.work(lane, &job).at(|| job.table.plan.place()),
+        )?;
+        Ok(jobs.iter().map(|job| job.summary()).collect())
+    }
+
+    /// Compares what was copied with the instant it was copied from.
+    ///
+    /// Chunks that an earlier run had copied are of an earlier instant: where production has gone on since, their tables
+    /// are copied once more, so that all of the copy is of this instant.
+    fn prove(
+        &self,
+        comparison: &Comparison,
+        tables: &mut [TableSummary],
+        walker: &mut Connection,
+        control: &mut Connection,
+        lanes: &mut [Lane],
+    ) -> Result<CompareSummary> {
+        let mut compared = self.compare(comparison, walker, lanes)?;
+        let stale: Vec<usize> = (0..tables.len())
+            .filter(|&index| {
+                tables[index].resumed_chunks > 0 && compared.differs(&tables[index].destination())
+            })
+            .collect();
+        if stale.is_empty() {
+            return Ok(compared);
+        }
+        let plans: Vec<_> = stale.iter().map(|&index| &self.plan.tables[index]).collect();
+        for plan in &plans {
+            control.execute(&format!(
+                "TRUNCATE TABLE {}",
+                qualified(&plan.destination_schema, &plan.destination_table)
+            ))?;
+            if self.plan.journal {
+                control.execute(&Journal::new(&plan.destination_schema).forget(&plan.destination_table))?;
+            }
+        }
+        for (summary, index) in self.tables(&plans, walker, control, lanes)?.into_iter().zip(stale) {
+            tables[index] = summary;
+        }
+        let again = Comparison {
+            tables: comparison
+                .tables
+                .iter()
+                .filter(|table| plans.iter().any(|plan| plan.destination() == table.destination()))
+                .cloned()
+                .collect(),
+            ..comparison.clone()
+        };
+        compared.replace(self.compare(&again, walker, lanes)?);
+        Ok(compared)
+    }
+
+    fn compare(
+        &self,
+        comparison: &Comparison,
+        walker: &mut Connection,
+        lanes: &mut [Lane],
+    ) -> Result<CompareSummary> {
+        let mut probe = open_source(&self.plan.destination)?;
+        let mut both = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let Some(source) = lane.source.as_mut() else {
+                return Err(
+                    Kind::Plan("only what came through the river is compared by its copy".into()).into()
+                );
+            };
+            both.push(CompareLane { source, destination: open_source(&self.plan.destination)? });
+        }
+        compare_with(comparison, self.progress, walker, &mut probe, &mut both)
+    }
+
     fn begin_table(
         &self,
         plan: &TablePlan,
@@ -369,7 +473,7 @@ impl Copy<'_> {
             Route::River => Some(Load::new(control, target, &stores, self.infile)?),
             Route::Server => None,
         };
-        let journal = self.plan.journal_schema.as_ref().map(|schema| Journal::new(schema));
+        let journal = self.plan.journal.then(|| Journal::new(&plan.destination_schema));
         if let Some(journal) = &journal {
             control.execute(&journal.create())?;
         }

@@ -112,7 +112,7 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     let sql = format!("SELECT {TRACKING} FROM {tracking} AS e{condition}");
     let counts = Counts::default();
     run(
-        vec![(); plan.lanes.max(1)],
+        &mut vec![(); plan.lanes.max(1)],
         |queue| {
             scan(&mut source, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch))
                 .map(drop)

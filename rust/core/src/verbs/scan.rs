@@ -96,7 +96,7 @@ pub fn scan(plan: ScanPlan) -> Result<Stream> {
         let done = if readers.len() == 1 {
             read(&mut readers[0], Chunk::default())
         } else {
-            run(readers, |queue| walk_all(&plan, &walk, &mut walker, queue), read)
+            run(&mut readers, |queue| walk_all(&plan, &walk, &mut walker, queue), read)
         };
         if let Err(error) = done {
             // Nobody listens any more if this fails.
