@@ -127,14 +127,14 @@ def _show_end(
     rows = sum(len(table["rows"]) for table in dump["fetched"].values())
     values = sum(len(row) for table in dump["fetched"].values() for row in table["rows"])
     stored = sum(dump["stored"].values())
-    verdict = (
+    said = (
         "every value 2.3.5 reads is the one 0.14.6 fetched"
         if good
         else f"{len(found)} differences, {len(result['issues'])} issues"
     )
     print(
         f"\n{len(dump['fetched'])} tables, {rows:,} rows, {values:,} values, {stored:,} of them in"
-        f" a store: {verdict}.\nFilled in {took[0]:.1f} s, migrated and compared in {took[1]:.2f} s"
+        f" a store: {said}.\nFilled in {took[0]:.1f} s, migrated and compared in {took[1]:.2f} s"
         f" ({result['files_copied']} attachments written anew, all other files used in place),"
         f" read back in {took[2]:.1f} s.\nServer and files are gone again."
     )
