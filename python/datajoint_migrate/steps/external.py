@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from datajoint_migrate.errors import (
 )
 from datajoint_migrate.steps.building import origin_of
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there
+from datajoint_migrate.steps.plan import key_index
 from datajoint_migrate.steps.pointers import (
     FileJob,
     Stores,
@@ -56,6 +59,12 @@ class Conversion:
     def temporary(self) -> str:
         """The column that is filled first. 2.x hides it, should it ever be seen."""
         return (PREFIX + self.column.name)[:64]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the temporary column's values were made for; its comment."""
+        said = json.dumps([self.pointer, self.definition], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     @property
     def map_table(self) -> str:
@@ -249,8 +258,9 @@ def _statements(conversion: Conversion) -> list[str]:
     # The definition opens with the column's name; the temporary column is the same but nullable.
     final = conversion.definition.replace(quote(conversion.column.name), "", 1).strip()
     return [
-        f"ALTER TABLE {table} ADD COLUMN {temporary} JSON NULL AFTER {column}",
-        f"UPDATE {table} t JOIN {mapping} m ON m.hash = t.{column} SET t.{temporary} = m.js",
+        f"ALTER TABLE {table} ADD COLUMN {temporary} JSON NULL "
+        f"COMMENT '{conversion.fingerprint}' AFTER {column}",
+        f"UPDATE {table} s JOIN {mapping} m ON m.hash = s.{column} SET s.{temporary} = m.js",
         f"ALTER TABLE {table} DROP COLUMN {column}, CHANGE COLUMN {temporary} {column} {final}",
         f"DROP TABLE IF EXISTS {mapping}",
     ]
@@ -258,12 +268,16 @@ def _statements(conversion: Conversion) -> list[str]:
 
 def _convert(ends: Ends, conversion: Conversion, statements: list[str], on_event: OnEvent) -> int:
     session = ends.destination
-    add, fill, exchange, clean = statements
+    # The engine runs the second one, in chunks.
+    add, _, exchange, clean = statements
     table = quote(conversion.table.schema, conversion.table.name)
-    names = {column.name for column in conversion.table.columns}
-    # What an interrupted call left may be of any age: the map is made anew.
+    comments = {column.name: column.comment for column in conversion.table.columns}
     session.execute(clean)
-    if conversion.temporary not in names:
+    left = comments.get(conversion.temporary)
+    if left is not None and left != conversion.fingerprint:
+        # An interrupted call with other arguments filled it with other values.
+        session.execute(f"ALTER TABLE {table} DROP COLUMN {quote(conversion.temporary)}")
+    if left != conversion.fingerprint:
         session.execute(add)
     _core.pointers(
         {
@@ -271,10 +285,17 @@ def _convert(ends: Ends, conversion: Conversion, statements: list[str], on_event
             "pointer": conversion.pointer,
             "map_schema": conversion.table.schema,
             "map_table": conversion.map_table,
+            "fill": {
+                "schema": conversion.table.schema,
+                "table": conversion.table.name,
+                "key": list(conversion.table.walk_key),
+                "index": key_index(conversion.table),
+                "column": conversion.column.name,
+                "into": conversion.temporary,
+            },
         },
         on_event,
     )
-    session.execute(fill)
     column, temporary = quote(conversion.column.name), quote(conversion.temporary)
     before, after = session.query(f"SELECT COUNT({column}), COUNT({temporary}) FROM {table}")[0]
     if before != after:
