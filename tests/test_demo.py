@@ -36,6 +36,9 @@ def test_every_value_is_the_same_and_nothing_is_left(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the same") == 8
     assert "SOMETHING ELSE" not in done.stdout
+    readme = (Path(PROGRAM).parent.parent / "README.md").read_text()
+    [shown] = [text for text in readme.split("```") if text.startswith("text\ntable ")]
+    assert shown.removeprefix("text\n") in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert _processes_of(tmp_path) == []
 

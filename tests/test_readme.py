@@ -18,6 +18,7 @@ import environments
 import pytest
 from conftest import Fresh
 from datajoint_migrate import (
+    DestinationNotEmpty,
     InvalidArgument,
     Unconvertible,
     analyze_columns,
@@ -225,6 +226,16 @@ def test_of_s3_stores_only_pointers_are_migrated(small: Small) -> None:
         migrate_external_to_v20(
             copy, "Recording", "paper", "raw", "raw", connection=server, **stores
         )
+
+
+def test_a_copy_is_not_brought_up_to_date(small: Small) -> None:
+    options = {"connection": small.server.url, **small.stores}
+    assert migrate(small.map, **options)["match"]
+    small.server.sql(f"INSERT INTO `{small.lab}`.mouse VALUES (999, 'rat', 1, NULL)")
+    compared = compare_schemas(small.lab, f"{small.lab}_v20", connection=small.server.url)
+    assert [row["kind"] for row in compared["tables"]["mouse"]["discrepancies"]] == ["missing"]
+    with pytest.raises(DestinationNotEmpty, match="mouse"):
+        migrate(small.map, **options)
 
 
 def test_views_and_triggers_are_named_in_the_notes(small: Small) -> None:
