@@ -120,6 +120,16 @@ impl Pointer {
         self.kind == PointerKind::Blob && row.filepath.is_some() && row.contents_hash.is_some()
     }
 
+    /// True if a pointer of this kind can refer to the row: one tracking table serves all kinds of a store.
+    #[must_use]
+    pub fn fits(&self, row: &Tracking<'_>) -> bool {
+        match self.kind {
+            PointerKind::Blob => row.attachment_name.is_none(),
+            PointerKind::Attach => row.attachment_name.is_some(),
+            PointerKind::Filepath => row.filepath.is_some(),
+        }
+    }
+
     /// The MD5 of the object that 2.x will read.
     #[must_use]
     pub fn object_hash(&self, row: &Tracking<'_>) -> [u8; 16] {
