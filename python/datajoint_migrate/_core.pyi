@@ -1,4 +1,4 @@
-"""The engine. Plans and results are plain dicts; the fields are those of the structs in rust/core/src/verbs."""
+"""The engine: plans and results are plain dicts, the structs of rust/core/src/verbs."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -19,7 +19,7 @@ def quote(*names: str) -> str:
 def copy(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
-    """Copies tables, inside one server or through the engine. Blocks; Ctrl-C leaves a resumable state."""
+    """Copies tables, inside one server or through us. Ctrl-C leaves a resumable state."""
 
 def compare(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None

@@ -1,7 +1,8 @@
 """The exceptions of this package: one tree, whose leaves say what kind of trouble it is.
 
-Every exception carries a stable ``code`` (``DJM-1201``), a ``hint`` where there is a way out, and ``context`` with the
-names of the place. Errors of the engine arrive here too: it names the class, this module defines it.
+Every exception carries a stable ``code`` (``DJM-1201``), a ``hint`` where there is a way out, and
+``context`` with the names of the place. Errors of the engine arrive here too: it names the class,
+this module defines it.
 """
 
 from __future__ import annotations
@@ -63,8 +64,7 @@ class NotFound(MigrationError):
         """The error for ``name``, with the nearest of the ``known`` names as its hint."""
         near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?" if near else None
-        error = cls(f"there is no {what} {name!r}{where}", hint=hint, context={what: name})
-        return error
+        return cls(f"there is no {what} {name!r}{where}", hint=hint, context={what: name})
 
 
 class ServerError(MigrationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_sch
 from datajoint_migrate.errors import InvalidArgument, NotFound, Unconvertible
 from datajoint_migrate.steps.ends import Ends, open_ends
 from datajoint_migrate.steps.matching import pair_up
-from datajoint_migrate.steps.plan import LANES, compare_plan, compare_table
+from datajoint_migrate.steps.plan import LANES, compare_plan, compare_table, comparison
 from datajoint_migrate.steps.route import OnEvent
 
 logger = logging.getLogger("datajoint_migrate")
@@ -121,23 +122,64 @@ def compare_tables(
 
     Keys of the result are production schema and table name.
     """
-    results: dict[tuple[str, str], dict[str, Any]] = {}
-    plans = []
-    for prod, test, name in wanted:
-        results[prod.name, name] = _empty()
-        missing = [schema.name for schema in (prod, test) if name not in schema.tables]
-        if missing:
-            kind = "missing_table" if missing[0] == test.name else "extra_table"
-            _mismatch(results[prod.name, name], {"kind": kind, "schema": missing[0], "table": name})
-            continue
-        plan = _table_plan(ends, prod, test, name, adapters, results[prod.name, name])
-        if plan is not None:
-            plans.append(plan)
-    if plans:
-        plan = compare_plan(ends.specs(), plans, tolerance=tolerance, lanes=lanes)
-        for found in _core.compare(plan, on_event)["tables"]:
-            _take(results[found["source_schema"], found["source_table"]], found)
-    return results
+    comparing = Comparing(ends, wanted, tolerance, adapters)
+    comparing.run(ends, lanes, on_event)
+    return comparing.results
+
+
+class Comparing:
+    """Pairs of tables to be compared, and what came of it.
+
+    `results`: production schema and table name → result of `compare_query_results`.
+    """
+
+    def __init__(
+        self,
+        ends: Ends,
+        wanted: Iterable[tuple[Schema, Schema, str]],
+        tolerance: float,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tolerance = tolerance
+        self.results: dict[tuple[str, str], dict[str, Any]] = {}
+        self._plans: dict[tuple[str, str], dict[str, Any]] = {}
+        for prod, test, name in wanted:
+            result = self.results[prod.name, name] = _empty()
+            missing = [schema.name for schema in (prod, test) if name not in schema.tables]
+            if missing:
+                kind = "missing_table" if missing[0] == test.name else "extra_table"
+                _mismatch(result, {"kind": kind, "schema": missing[0], "table": name})
+                continue
+            plan = _table_plan(ends, prod, test, name, adapters, result)
+            if plan is not None:
+                self._plans[prod.name, name] = plan
+        self._waiting = set(self._plans)
+        # What the columns alone tell stays true whatever the rows say.
+        self._of_columns = copy.deepcopy(self.results)
+
+    def comparison(self, names: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """The engine's comparison of these tables, for a copy that compares what it copied."""
+        plans = [self._plans[name] for name in names if name in self._plans]
+        return comparison(plans, tolerance=self.tolerance)
+
+    def take(self, found: Iterable[dict[str, Any]]) -> None:
+        """Keep what the engine has found."""
+        for table in found:
+            name = table["source_schema"], table["source_table"]
+            self.results[name] = copy.deepcopy(self._of_columns[name])
+            _take(self.results[name], table)
+            self._waiting.discard(name)
+
+    def run(self, ends: Ends, lanes: int, on_event: OnEvent) -> set[tuple[str, str]]:
+        """Compare what nothing was found about yet; returns the tables that differ."""
+        waiting = {name: plan for name, plan in self._plans.items() if name in self._waiting}
+        if not waiting:
+            return set()
+        plan = compare_plan(
+            ends.specs(), list(waiting.values()), tolerance=self.tolerance, lanes=lanes
+        )
+        self.take(_core.compare(plan, on_event)["tables"])
+        return {name for name in waiting if not self.results[name]["match"]}
 
 
 def _empty() -> dict[str, Any]:

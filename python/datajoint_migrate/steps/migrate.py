@@ -21,7 +21,7 @@ from datajoint_migrate.steps.building import (
     plan_schema,
     prove_built,
 )
-from datajoint_migrate.steps.compare import check_tolerance, compare_tables
+from datajoint_migrate.steps.compare import Comparing, check_tolerance, compare_tables
 from datajoint_migrate.steps.copying import (
     Loading,
     keep_auto_increment,
@@ -49,7 +49,7 @@ from datajoint_migrate.steps.pointers import (
     move_files,
     prove_tracked,
 )
-from datajoint_migrate.steps.route import OnEvent, run_copy
+from datajoint_migrate.steps.route import OnEvent, copy_again, run_copy, source_name
 from datajoint_migrate.steps.verify import verify
 from datajoint_migrate.target.lineage import LINEAGE
 from datajoint_migrate.target.types import Unsigned
@@ -145,16 +145,15 @@ def migrate(
             building.source.name: prove_built(ends.destination, building, job.schema_map)
             for building in job.buildings
         }
-        result |= _fill(ends, job, made, lanes, assume_quiet, on_event)
         missing = [
             (schema, made[schema.name], table.name)
             for schema in job.sources.values()
             for table in user_tables(schema)
             if (schema.name, table.name) not in compared
         ]
-        compared |= compare_tables(
-            ends, missing, tolerance, adapters=adapters, lanes=lanes, on_event=on_event
-        )
+        comparing = Comparing(ends, missing, tolerance, adapters)
+        result |= _fill(ends, job, made, comparing, lanes, assume_quiet, on_event)
+        compared |= comparing.results
         result["tables"] = {
             f"{schema}.{table}": found for (schema, table), found in compared.items()
         }
@@ -279,11 +278,12 @@ def _fill(
     ends: Ends,
     job: Job,
     made: Mapping[str, Schema],
+    comparing: Comparing,
     lanes: int,
     assume_quiet: bool,
     on_event: OnEvent,
 ) -> dict[str, Any]:
-    """Files first, then rows: no row is ever there whose file is not."""
+    """Files first, then rows: no row is ever there whose file is not; then the comparison."""
     loadings = [
         _loading(ends, job, schema, table, made[schema.name].tables[table.name])
         for schema in job.sources.values()
@@ -296,13 +296,23 @@ def _fill(
     raise_missing(files["errors"])
     filled: dict[str, Any] = {"files_copied": files["files_copied"]}
     if loadings:
+        plans = [loading.plan() for loading in loadings]
         copied = run_copy(
             ends,
-            [loading.plan() for loading in loadings],
+            plans,
             lanes=lanes,
             assume_quiet=assume_quiet,
             on_event=on_event,
+            compare=comparing.comparison,
         )
+        comparing.take(copied["compared"])
+        differing = comparing.run(ends, lanes, on_event)
+        if differing and not assume_quiet:
+            # Production went on after the copy inside the server: these tables once more, and
+            # compared with the instant they are read at.
+            again = [plan for plan in plans if source_name(plan) in differing]
+            copied = copy_again(ends, copied, again, lanes, on_event, comparing.comparison)
+            comparing.take(copied["compared"])
         filled |= {"rows_copied": copied["rows_copied"], "snapshot": copied["snapshot"]}
     for loading in loadings:
         keep_auto_increment(ends, loading.source, loading.destination)

@@ -72,8 +72,11 @@ def copy_plan(
     *,
     route: str,
     lanes: int = LANES,
+    compare: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A whole copy plan, with a journal in every destination schema.
+
+    `compare` (see `comparison`) proves the copy under the snapshot it was made from.
 
     The journals stay until the caller's own work on the copy is done too.
     """
@@ -87,6 +90,7 @@ def copy_plan(
         "snapshot": True,
         "journal": True,
         "keep_journal": True,
+        "compare": compare,
         "tables": tables,
     }
 
@@ -137,21 +141,20 @@ def _compared(pair: Pair, tracking: Mapping[str, dict[str, str]]) -> dict[str, A
     return column
 
 
-def compare_plan(
-    specs: dict[str, Any],
-    tables: list[dict[str, Any]],
-    *,
-    tolerance: float,
-    lanes: int = LANES,
-    max_discrepancies: int = 1000,
+def comparison(
+    tables: list[dict[str, Any]], *, tolerance: float, max_discrepancies: int = 1000
 ) -> dict[str, Any]:
-    """A whole compare plan."""
+    """What is compared and how exactly, without where."""
     return {
-        **specs,
-        "lanes": lanes,
         "chunk_bytes": CHUNK_BYTES,
         "tolerance": tolerance,
         "max_discrepancies": max_discrepancies,
-        "snapshot": True,
         "tables": tables,
     }
+
+
+def compare_plan(
+    specs: dict[str, Any], tables: list[dict[str, Any]], *, tolerance: float, lanes: int = LANES
+) -> dict[str, Any]:
+    """A whole compare plan."""
+    return {**specs, "lanes": lanes, "snapshot": True, **comparison(tables, tolerance=tolerance)}

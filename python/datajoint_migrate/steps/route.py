@@ -17,6 +17,8 @@ logger = logging.getLogger("datajoint_migrate")
 
 OnEvent = Callable[[dict[str, Any]], None] | None
 Name = tuple[str, str]
+# From source tables to the engine's comparison of them with their copies.
+Compare = Callable[[list[Name]], dict[str, Any]] | None
 # UPDATE_TIME counts whole seconds, so a younger one may hide a second write.
 SETTLED_SECONDS = 2
 
@@ -49,6 +51,7 @@ def run_copy(
     lanes: int = LANES,
     assume_quiet: bool = False,
     on_event: OnEvent = None,
+    compare: Compare = None,
 ) -> dict[str, Any]:
     """Copy the tables of a plan by the best route and return the engine's result, merged.
 
@@ -58,6 +61,9 @@ def run_copy(
     the whole copy is the state of one instant. Key `snapshot` says which it was: "quiet" (inside
     the server, nothing changed), "accepted" (inside the server, the caller vouches for the
     source), else the engine's "shared", "single" or "none".
+
+    With `compare` what came through us is compared under the snapshot it was read from: key
+    `compared` lists the engine's findings. What went inside the server is the caller's to compare.
     """
     inside = [table for table in tables if not needs_river(table)] if ends.same_server else []
     names = [source_name(table) for table in tables]
@@ -69,9 +75,9 @@ def run_copy(
     through = [table for table in tables if table not in inside]
     results = []
     if inside:
-        results.append(_run(ends, inside, "server", lanes, on_event))
+        results.append(_run(ends, inside, "server", lanes, on_event, None))
     if through:
-        results.append(_run(ends, through, "river", lanes, on_event))
+        results.append(_run(ends, through, "river", lanes, on_event, compare))
     merged = _merge(results)
     if not inside:
         return merged
@@ -88,23 +94,28 @@ def run_copy(
             "%d source tables were written to during the copy; copying them again", len(again)
         )
         before = after
-        merged = _again(ends, merged, again, lanes, on_event)
+        merged = copy_again(ends, merged, again, lanes, on_event, compare)
     logger.warning("the source does not come to rest; copying everything under one snapshot")
-    return _again(ends, merged, tables, lanes, on_event)
+    return copy_again(ends, merged, tables, lanes, on_event, compare)
 
 
-def _again(
+def copy_again(
     ends: Ends,
     merged: dict[str, Any],
     tables: list[dict[str, Any]],
     lanes: int,
     on_event: OnEvent,
+    compare: Compare = None,
 ) -> dict[str, Any]:
+    """Empty the destinations of these tables and copy them anew through us.
+
+    `merged` is the result of the copy that is corrected.
+    """
     emptied = {(t["destination_schema"], t["destination_table"]) for t in tables}
     for schema, table in sorted(emptied):
         forget(ends.destination, [(schema, table)])
         ends.destination.execute(f"TRUNCATE TABLE {quote(schema, table)}")
-    fresh = _run(ends, tables, "river", lanes, on_event)
+    fresh = _run(ends, tables, "river", lanes, on_event, compare)
     kept = [
         table
         for table in merged["tables"]
@@ -122,8 +133,11 @@ def _run(
     route: str,
     lanes: int,
     on_event: OnEvent,
+    compare: Compare,
 ) -> dict[str, Any]:
-    return _core.copy(copy_plan(ends.specs(), tables, route=route, lanes=lanes), on_event)
+    comparison = compare([source_name(table) for table in tables]) if compare else None
+    plan = copy_plan(ends.specs(), tables, route=route, lanes=lanes, compare=comparison)
+    return _core.copy(plan, on_event)
 
 
 def _merge(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,6 +148,7 @@ def _merge(results: list[dict[str, Any]]) -> dict[str, Any]:
         "snapshot": "none",
         "load": None,
         "tables": [],
+        "compared": [],
     }
     for result in results:
         for key in ("rows_copied", "bytes", "time_taken"):
@@ -141,4 +156,6 @@ def _merge(results: list[dict[str, Any]]) -> dict[str, Any]:
         merged["snapshot"] = result["snapshot"]
         merged["load"] = result.get("load") or merged["load"]
         merged["tables"].extend(result["tables"])
+        found = result["compared"]
+        merged["compared"].extend(found["tables"] if isinstance(found, dict) else found or [])
     return merged
