@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 import servers
 from full_pipeline import FullPipeline, fill
 from servers import Server

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cases import Case, Specs, all_cases, check, restore
 from conftest import Fresh, drop
 from datajoint_migrate import migrate

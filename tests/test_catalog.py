@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from datajoint_migrate.catalog import (
     External,
     Index,

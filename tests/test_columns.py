@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from conftest import Fresh
 from datajoint_migrate import analyze_columns, migrate_columns
 from servers import Server

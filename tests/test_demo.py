@@ -10,8 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import demo
 import pytest
+
+import demo
 
 PROGRAM = str(Path(demo.__file__).resolve())
 

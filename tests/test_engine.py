@@ -1,4 +1,4 @@
-"""The engine alone: every type and every kind of key arrives bit for bit, by each way rows can travel."""
+"""The engine alone: every type and key arrives bit for bit, by each way rows can travel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import Fresh
-from servers import Server
 
+from conftest import Fresh
 from datajoint_migrate import _core
 from datajoint_migrate.errors import ConnectionFailed, NotFound, Unconvertible
+from servers import Server
 
 # One column a type; values at their limits. TIMESTAMP 0 and zero dates need a relaxed sql_mode.
 TYPES: dict[str, list[str]] = {
@@ -94,7 +94,8 @@ def exact(server: Server, schema: str, table: str, type_: str) -> list[list[str 
     elif type_.startswith(("bit", "set")):
         value = "v + 0"
     return server.sql(
-        f"SET time_zone='+00:00'; SELECT id, {value or 'HEX(v)'} FROM `{schema}`.`{table}` ORDER BY id"
+        "SET time_zone='+00:00';"
+        f"SELECT id, {value or 'HEX(v)'} FROM `{schema}`.`{table}` ORDER BY id"
     )
 
 
@@ -249,12 +250,14 @@ def test_chunks_of_a_composite_key_cover_every_row_once(
 
 def big_table(server: Server, schema: str, rows: int, *, fill: bool = True) -> dict[str, Any]:
     server.sql(
-        f"CREATE DATABASE `{schema}`; CREATE TABLE `{schema}`.t (a int, b int, x double, n varchar(40), PRIMARY KEY (a, b));"
+        f"CREATE DATABASE `{schema}`;"
+        f"CREATE TABLE `{schema}`.t (a int, b int, x double, n varchar(40), PRIMARY KEY (a, b));"
     )
     if fill:
         server.sql(
             "SET SESSION cte_max_recursion_depth = 10000000;"
-            f"INSERT INTO `{schema}`.t WITH RECURSIVE s (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {rows - 1})"
+            f"INSERT INTO `{schema}`.t WITH RECURSIVE s (n) AS"
+            f" (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {rows - 1})"
             " SELECT n DIV 100, n % 100, SQRT(n), CONCAT('row ', n) FROM s"
         )
     return {"key": ["a", "b"], "index": "PRIMARY"}
@@ -413,7 +416,8 @@ def test_a_date_that_arrow_cannot_hold_is_an_error_that_names_it(
 ) -> None:
     fresh(mysql, "eng_old")
     mysql.sql(
-        "SET sql_mode=''; CREATE DATABASE eng_old; CREATE TABLE eng_old.t (a int PRIMARY KEY, d date);"
+        "SET sql_mode=''; CREATE DATABASE eng_old;"
+        "CREATE TABLE eng_old.t (a int PRIMARY KEY, d date);"
         "INSERT INTO eng_old.t VALUES (1, '0000-00-00')"
     )
     plan = {"source": spec(mysql), "schema": "eng_old", "table": "t", "columns": ["a", "d"]}
@@ -443,14 +447,16 @@ def test_a_value_that_does_not_fit_stops_the_run_and_leaves_no_row_of_its_chunk(
 def test_a_pointer_without_a_tracking_row_is_named(mysql: Server, fresh: Fresh) -> None:
     fresh(mysql, "eng_old", "eng_new")
     tracking = (
-        "CREATE TABLE eng_old.`~external_raw` (hash binary(16) PRIMARY KEY, size bigint unsigned NOT NULL,"
+        "CREATE TABLE eng_old.`~external_raw` (hash binary(16) PRIMARY KEY,"
+        " size bigint unsigned NOT NULL,"
         " attachment_name varchar(255), filepath varchar(1000), contents_hash binary(16),"
         " timestamp timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP);"
     )
     mysql.sql(
         "CREATE DATABASE eng_old; CREATE DATABASE eng_new;"
         + tracking
-        + "CREATE TABLE eng_old.t (a int PRIMARY KEY, p binary(16)); CREATE TABLE eng_new.t (a int PRIMARY KEY, p json);"
+        + "CREATE TABLE eng_old.t (a int PRIMARY KEY, p binary(16));"
+        "CREATE TABLE eng_new.t (a int PRIMARY KEY, p json);"
         "INSERT INTO eng_old.t VALUES (1, x'00112233445566778899aabbccddeeff')"
     )
     pointer = {
@@ -472,14 +478,15 @@ def test_a_pointer_without_a_tracking_row_is_named(mysql: Server, fresh: Fresh) 
     with pytest.raises(Exception, match="00112233445566778899aabbccddeeff"):
         _core.copy(plan)
     mysql.sql(
-        "INSERT INTO eng_old.`~external_raw` (hash, size) VALUES (x'00112233445566778899aabbccddeeff', 5)"
+        "INSERT INTO eng_old.`~external_raw` (hash, size)"
+        " VALUES (x'00112233445566778899aabbccddeeff', 5)"
     )
     assert _core.copy(plan)["rows_copied"] == 1
     path = mysql.sql("SELECT p->>'$.path' FROM eng_new.t")[0][0]
     assert path == "eng_old/00/11/00112233445566778899aabbccddeeff"
 
 
-def test_errors_say_where_and_what_to_do(mysql: Server, fresh: Fresh) -> None:
+def test_errors_say_where_and_what_to_do(mysql: Server) -> None:
     nobody = {**spec(mysql), "port": 1}
     plan = {"source": nobody, "schema": "x", "table": "t", "columns": ["a"]}
     with pytest.raises(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Fresh
 from datajoint_migrate import migrate
 from full_pipeline import FullPipeline, read_with, work_with

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from conftest import Fresh
 from datajoint_migrate import (
     compare_query_results,

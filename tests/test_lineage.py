@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import environments
 import pytest
+
+import environments
 from datajoint_migrate.catalog import Session, read_schema, resolve
 from datajoint_migrate.errors import NotFound
 from datajoint_migrate.target import Lineage, compute, write

@@ -13,9 +13,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import datajoint_migrate
 import environments
-import pytest
 from conftest import Fresh
 from datajoint_migrate import (
     DestinationNotEmpty,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import servers
 from servers import Server, ServerError
 

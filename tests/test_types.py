@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import environments
 import pytest
+
+import environments
 from datajoint_migrate.catalog import Column, External, Session, externals_of, read_schema, resolve
 from datajoint_migrate.errors import Unconvertible
 from datajoint_migrate.target import (
