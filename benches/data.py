@@ -1,0 +1,150 @@
+"""The tables that are measured, made inside the server from sequences; equal on every run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from servers import Server
+
+SOURCE = "bench_lab"
+COPY = "bench_lab_v20"
+PLAIN = "spike_count"
+POINTERS = "_recording"
+STORE = "raw"
+MICE = 40
+SESSIONS = 5
+UNITS = 50
+SEED = "datajoint"
+
+PARENT_DDL = """CREATE TABLE `{schema}`.`session` (
+`mouse_id` int unsigned NOT NULL COMMENT 'the mouse', `session` smallint unsigned NOT NULL,
+PRIMARY KEY (`mouse_id`, `session`)) COMMENT 'recording sessions';"""
+
+PLAIN_DDL = """CREATE TABLE `{schema}`.`spike_count` (
+`mouse_id` int unsigned NOT NULL COMMENT 'the mouse',
+`session` smallint unsigned NOT NULL,
+`trial` int unsigned NOT NULL,
+`unit` smallint unsigned NOT NULL,
+`spikes` int NOT NULL COMMENT 'spikes in the trial',
+`rate` float NOT NULL COMMENT 'spikes per second',
+`depth` double NOT NULL COMMENT 'millimetres',
+`region` varchar(16) NOT NULL,
+`counted` datetime NOT NULL,
+PRIMARY KEY (`mouse_id`, `session`, `trial`, `unit`), KEY `region` (`region`),
+FOREIGN KEY (`mouse_id`, `session`) REFERENCES `session` (`mouse_id`, `session`)
+ON DELETE RESTRICT ON UPDATE CASCADE) COMMENT 'spikes of each unit in each trial';"""
+
+# The words of 0.14.6: what its client sends for ~external_raw and for an attribute `blob@raw`.
+TRACKING_DDL = """CREATE TABLE `{schema}`.`~external_raw` (
+`hash` binary(16) NOT NULL COMMENT ':uuid:hash of contents (blob), of filename + contents (attach),\
+ or relative filepath (filepath)',
+`size` bigint unsigned NOT NULL COMMENT 'size of object in bytes',
+`attachment_name` varchar(255) DEFAULT NULL COMMENT 'the filename of an attachment',
+`filepath` varchar(1000) DEFAULT NULL COMMENT 'relative filepath or attachment filename',
+`contents_hash` binary(16) DEFAULT NULL COMMENT ':uuid:used for the filepath datatype',
+`timestamp` timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP COMMENT 'automatic timestamp',
+PRIMARY KEY (`hash`)) ENGINE=InnoDB, COMMENT 'external storage tracking';"""
+
+POINTERS_DDL = """CREATE TABLE `{schema}`.`_recording` (
+`recording_id` int unsigned NOT NULL COMMENT 'number of the recording',
+`signal` binary(16) NOT NULL COMMENT ':blob@raw:the signal',
+`rate` float NOT NULL COMMENT 'samples per second',
+PRIMARY KEY (`recording_id`),
+FOREIGN KEY (`signal`) REFERENCES `{schema}`.`~external_raw` (`hash`)
+ON UPDATE RESTRICT ON DELETE RESTRICT) COMMENT 'recordings';"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many rows; narrow rows come in whole trials of every unit, session and mouse."""
+
+    rows: int
+    pointers: int
+
+    @property
+    def trials(self) -> int:
+        """Trials of each session."""
+        return max(1, self.rows // (MICE * SESSIONS * UNITS))
+
+    @property
+    def plain(self) -> int:
+        """Rows of the narrow table."""
+        return self.trials * MICE * SESSIONS * UNITS
+
+
+def numbers(name: str, count: int) -> str:
+    """A common table expression `name` with 1 to `count` as `n`."""
+    return (
+        f"{name} AS (WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c"
+        f" WHERE n < {count}) SELECT n FROM c)"
+    )
+
+
+def declare(server: Server, schema: str) -> None:
+    """The narrow table, empty, and its filled parent, in a schema of its own."""
+    sequences = f"WITH {numbers('m', MICE)}, {numbers('s', SESSIONS)}"
+    server.sql(
+        f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
+        + PARENT_DDL.format(schema=schema)
+        + PLAIN_DDL.format(schema=schema)
+        + f"INSERT INTO `{schema}`.session {sequences} SELECT m.n, s.n FROM m, s ORDER BY 1, 2;"
+    )
+
+
+def fill(server: Server, schema: str, size: Size) -> None:
+    """The rows of the narrow table."""
+    sequences = ", ".join(
+        numbers(name, count)
+        for name, count in (("m", MICE), ("s", SESSIONS), ("t", size.trials), ("u", UNITS))
+    )
+    dice = f"CRC32(CONCAT_WS('/', '{SEED}', m.n, s.n, t.n, u.n))"
+    server.sql(
+        f"SET cte_max_recursion_depth = {max(1000, size.trials)};"
+        f"INSERT INTO `{schema}`.spike_count WITH {sequences}, r AS (SELECT m.n AS m, s.n AS s,"
+        f" t.n AS t, u.n AS u, {dice} AS dice FROM m, s, t, u)"
+        " SELECT m, s, t, u, dice % 200, (dice % 200) / 1.7, dice / 1e9 + u / 7,"
+        " CONCAT('region ', dice DIV 7 % 1000),"
+        " '2024-01-01' + INTERVAL dice % 30000000 SECOND FROM r ORDER BY m, s, t, u;"
+        f"ANALYZE TABLE `{schema}`.spike_count;"
+    )
+
+
+def fill_pointers(server: Server, schema: str, count: int) -> None:
+    """A schema with `count` rows of blob@raw and as many tracking rows; no file is needed."""
+    sequence = f"WITH {numbers('r', count)}"
+    digest = f"UNHEX(LEFT(SHA2(CONCAT('{SEED}', r.n), 256), 32))"
+    server.sql(
+        f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
+        f"SET cte_max_recursion_depth = {count + 1};"
+        + TRACKING_DDL.format(schema=schema)
+        + POINTERS_DDL.format(schema=schema)
+        + f"INSERT INTO `{schema}`.`~external_raw` (hash, size, timestamp) {sequence}"
+        f" SELECT {digest}, 100 + CRC32(r.n) % 1000000,"
+        " '2023-01-01' + INTERVAL r.n SECOND FROM r ORDER BY 1;"
+        f"INSERT INTO `{schema}`._recording {sequence}"
+        f" SELECT r.n, {digest}, 30000 FROM r;"
+        f"ANALYZE TABLE `{schema}`._recording, `{schema}`.`~external_raw`;"
+    )
+
+
+def fill_upstream_pointers(server: Server, schema: str, count: int) -> None:
+    """What upstream's function can write to: JSON does not fit a binary(16), so a wider column."""
+    fill_pointers(server, schema, count)
+    server.sql(
+        f"ALTER TABLE `{schema}`._recording DROP FOREIGN KEY `_recording_ibfk_1`;"
+        f"ALTER TABLE `{schema}`._recording DROP KEY `signal`,"
+        " MODIFY `signal` varbinary(1000) NOT NULL;"
+    )
+
+
+def empty(server: Server, schema: str) -> None:
+    """The narrow table again as just declared."""
+    server.sql(
+        f"DROP TABLE IF EXISTS `{schema}`.spike_count, `{schema}`.`~migrate_journal`;"
+        + PLAIN_DDL.format(schema=schema)
+    )
+
+
+def count(server: Server, schema: str, table: str) -> int:
+    """How many rows a table has."""
+    return int(server.sql(f"SELECT COUNT(*) FROM `{schema}`.`{table}`")[0][0] or 0)

@@ -1,0 +1,241 @@
+"""The jobs that are measured: who does each, and what has to come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import data
+import peers
+from data import COPY, PLAIN, POINTERS, SOURCE, STORE, Size
+from measure import Contestant, Taken, alternate, ours, ratios
+from servers import Server
+from table import Row
+
+SAMPLE = 2000
+POINTED = "bench_rig"
+POINTED_COPY = "bench_rig_v20"
+SCANS = (1, 2, 4)
+
+
+def copy_on_one_server(server: Server, size: Size, repeats: int) -> list[Row]:
+    """Against upstream and against SQL written by hand."""
+    data.declare(server, COPY)
+
+    def prepare() -> None:
+        data.empty(server, COPY)
+
+    def check() -> None:
+        _expect("rows", data.count(server, COPY, PLAIN), size.plain)
+
+    words: dict[str, Any] = {"source_schema": SOURCE, "dest_schema": COPY, "table": PLAIN}
+    us = _contestant(lambda: ours("copy", **words, connection=server.url), prepare, check)
+    theirs = Contestant(
+        "upstream copy_table_data",
+        lambda: peers.upstream(server, "copy", **words)[0],
+        prepare,
+        check,
+    )
+    manual = Contestant(
+        "INSERT … SELECT by hand, 4 connections",
+        lambda: peers.insert_select(server),
+        prepare,
+        check,
+    )
+    alternate([us, theirs, manual], repeats)
+    job = "copy, same server"
+    return [_row(job, us, theirs, 1.8, size.plain), _row(job, us, manual, 0.9, size.plain)]
+
+
+def copy_between_servers(
+    source: Server, destination: Server, size: Size, repeats: int
+) -> list[Row]:
+    """Against dumping and loading."""
+    data.declare(destination, COPY)
+
+    def prepare() -> None:
+        data.empty(destination, COPY)
+
+    def check() -> None:
+        _expect("rows", data.count(destination, COPY, PLAIN), size.plain)
+
+    def copy() -> tuple[Taken, dict[str, Any]]:
+        return ours(
+            "copy",
+            source_schema=SOURCE,
+            dest_schema=COPY,
+            table=PLAIN,
+            connection=source.url,
+            dest_connection=destination.url,
+        )
+
+    us = _contestant(copy, prepare, check)
+    parallel = Contestant(
+        "mydumper + myloader, 4 threads",
+        lambda: peers.mydumper(source, destination),
+        prepare,
+        check,
+    )
+    plain = Contestant(
+        "mysqldump | mysql", lambda: peers.mysqldump(source, destination), prepare, check
+    )
+    alternate([us, parallel, plain], repeats)
+    job = "copy, two servers"
+    return [_row(job, us, parallel, 2.0, size.plain), _row(job, us, plain, 2.2, size.plain)]
+
+
+def compare(source: Server, destination: Server, size: Size, repeats: int) -> list[Row]:
+    """Two equal tables. The checksums answer less: not which rows differ, and not for floats."""
+    data.declare(destination, COPY)
+    ends = {"connection": source.url, "dest_connection": destination.url}
+    ours("copy", source_schema=SOURCE, dest_schema=COPY, table=PLAIN, **ends)
+
+    def run() -> Taken:
+        words = {"prod_schema": SOURCE, "test_schema": COPY, "table": PLAIN}
+        taken, found = ours("compare", **words, **ends)
+        _expect("match", found["match"], True)
+        _expect("rows", found["row_count"], size.plain)
+        return taken
+
+    us = Contestant("datajoint_migrate", run)
+    sums = Contestant("SUM(CRC32(…)) on both", lambda: peers.checksums(source, destination))
+    alternate([us, sums], repeats)
+    return [_row("compare, two servers", us, sums, None, size.plain)]
+
+
+def scan(server: Server, size: Size, repeats: int) -> list[Row]:
+    """All rows into one Arrow table in memory."""
+    rows = []
+    for lanes in SCANS:
+
+        def read(lanes: int = lanes) -> Taken:
+            words = {"schema": SOURCE, "table": PLAIN, "lanes": lanes}
+            taken, found = ours("scan", **words, connection=server.url)
+            _expect("rows", found["rows"], size.plain)
+            return taken
+
+        def read_by_peer(lanes: int = lanes) -> Taken:
+            taken, found = peers.connector_x(server, lanes)
+            _expect("rows", found["rows"], size.plain)
+            return taken
+
+        us = Contestant("datajoint_migrate", read)
+        theirs = Contestant("ConnectorX", read_by_peer)
+        alternate([us, theirs], repeats)
+        plural = "connection" if lanes == 1 else "connections"
+        rows.append(_row(f"scan to Arrow, {lanes} {plural}", us, theirs, 1.0, size.plain))
+    return rows
+
+
+def pointers(source: Server, destination: Server, size: Size, repeats: int) -> list[Row]:
+    """blob@store pointers to JSON: a column of a parallel schema, and on the way of a copy."""
+    data.fill_pointers(source, POINTED, size.pointers)
+    # An object store: for a folder, copying would also look for the file of every pointer.
+    bucket = {"protocol": "s3", "endpoint": "localhost:9", "bucket": "b", "location": "l"}
+    bucket |= {"access_key": "a", "secret_key": "s"}
+    stores = {"source_stores": {STORE: bucket}, "dest_stores": {STORE: bucket}}
+
+    def prepare_column() -> None:
+        source.sql(f"DROP DATABASE IF EXISTS {POINTED_COPY}")
+        words = {"source": POINTED, "dest": POINTED_COPY, "copy_data": True}
+        ours("parallel_schema", **words, connection=source.url)
+
+    def column() -> Taken:
+        taken, found = ours(
+            "external",
+            schema=POINTED_COPY,
+            table=POINTERS,
+            attribute="signal",
+            source_store=STORE,
+            dest_store=STORE,
+            source_schema=POINTED,
+            connection=source.url,
+            **stores,
+        )
+        _expect("rows", (found["rows_migrated"], found["errors"]), (size.pointers, []))
+        return taken
+
+    def prepare_river() -> None:
+        destination.sql(f"DROP DATABASE IF EXISTS {POINTED_COPY}")
+        ours(
+            "parallel_schema",
+            source=POINTED,
+            dest=POINTED_COPY,
+            external="convert",
+            connection=source.url,
+            dest_connection=destination.url,
+        )
+
+    def river() -> Taken:
+        return ours(
+            "copy",
+            source_schema=POINTED,
+            dest_schema=POINTED_COPY,
+            table=POINTERS,
+            connection=source.url,
+            dest_connection=destination.url,
+            **stores,
+        )[0]
+
+    def check(server: Server) -> Callable[[], None]:
+        json = f"SELECT COUNT(*) FROM {POINTED_COPY}.{POINTERS} WHERE `signal`->>'$.path' <> ''"
+        return lambda: _expect("rows", int(server.sql(json)[0][0] or 0), size.pointers)
+
+    def prepare_upstream() -> None:
+        data.fill_upstream_pointers(source, "bench_upstream", SAMPLE)
+
+    def statement_by_statement() -> Taken:
+        taken, found = peers.upstream(
+            source,
+            "pointers",
+            schema="bench_upstream",
+            table=POINTERS,
+            attribute="signal",
+            source_store=STORE,
+            dest_store=STORE,
+        )
+        _expect("rows", (found["rows_migrated"], found["errors"]), (SAMPLE, []))
+        return taken
+
+    in_place = Contestant("datajoint_migrate", column, prepare_column, check(source))
+    passing = Contestant("datajoint_migrate", river, prepare_river, check(destination))
+    theirs = Contestant(
+        f"upstream pointers, {SAMPLE} rows", statement_by_statement, prepare_upstream
+    )
+    alternate([in_place, passing, theirs], repeats)
+    return [
+        _pointer_row("pointers, in a parallel schema", in_place, theirs, size.pointers),
+        _pointer_row("pointers, while copying", passing, theirs, size.pointers),
+    ]
+
+
+def _contestant(
+    run: Callable[[], tuple[Taken, dict[str, Any]]],
+    prepare: Callable[[], None],
+    check: Callable[[], None],
+) -> Contestant:
+    return Contestant("datajoint_migrate", lambda: run()[0], prepare, check)
+
+
+def _row(job: str, us: Contestant, peer: Contestant, goal: float | None, rows: int) -> Row:
+    row = Row(job, rows, us.seconds, peer.name, us.peak_mib, goal=goal)
+    if peer.unavailable is not None:
+        row.unavailable = peer.unavailable
+    else:
+        row.peer_seconds, row.ratios = peer.seconds, ratios(us, peer)
+    return row
+
+
+def _pointer_row(job: str, us: Contestant, peer: Contestant, rows: int) -> Row:
+    """The peer's rate over a sample against ours over all rows."""
+    row = _row(job, us, peer, None, rows)
+    row.rate_goal = 100_000
+    if row.ratios:
+        row.peer_rows = SAMPLE
+        row.ratios = [ratio * rows / SAMPLE for ratio in row.ratios]
+    return row
+
+
+def _expect(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise RuntimeError(f"{what}: {found!r} instead of {wanted!r}")

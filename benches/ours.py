@@ -1,0 +1,59 @@
+"""One call of datajoint_migrate in a process of its own; prints its time and memory as JSON.
+
+    python benches/ours.py copy '{"source_schema": ...}'
+
+The time is that of the call, everything it does included; only starting Python is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+import datajoint_migrate
+
+
+def read_all(**arguments: Any) -> dict[str, Any]:
+    """Scan into one Arrow table, as ConnectorX returns it."""
+    stream = datajoint_migrate.scan(**arguments)
+    table = pyarrow.RecordBatchReader.from_stream(stream).read_all()
+    return {"rows": table.num_rows}
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "copy": datajoint_migrate.copy_table_data,
+    "copy_all": datajoint_migrate.copy_all_data,
+    "external": datajoint_migrate.migrate_external_to_v20,
+    "compare": datajoint_migrate.compare_query_results,
+    "parallel_schema": datajoint_migrate.create_parallel_schema,
+    "scan": read_all,
+}
+KEPT = ("rows", "rows_copied", "rows_migrated", "match", "row_count", "errors")
+
+
+def peak_mib() -> float:
+    """The largest resident memory this process ever had."""
+    # Not getrusage: its maximum is inherited from the process that started this one.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def main() -> None:
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    begun = time.perf_counter()
+    result = CALLS[name](**arguments)
+    seconds = time.perf_counter() - begun
+    kept = {key: result[key] for key in KEPT if key in result} if isinstance(result, dict) else {}
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib(), **kept}))
+
+
+if __name__ == "__main__":
+    main()

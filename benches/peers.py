@@ -1,0 +1,112 @@
+"""What others use for the same jobs, each at its best setting that we know of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import environments
+from data import COPY, MICE, PLAIN, SOURCE
+from measure import Taken, Unavailable, timed, worker
+from servers import Server
+
+CONNECTIONS = 4
+CONNECTORX = ("connectorx>=0.4.3", "pyarrow")
+
+
+def upstream(server: Server, call: str, **arguments: Any) -> tuple[Taken, dict[str, Any]]:
+    """A function of DataJoint 2.3.5's own migration module."""
+    reach = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
+    given = {"server": reach, "arguments": arguments}
+    return worker(_environment("2.3.5"), "upstream.py", call, given)
+
+
+def insert_select(server: Server) -> Taken:
+    """Hand-written: equal ranges of the first key column, one connection each."""
+    edges = [MICE * part // CONNECTIONS for part in range(CONNECTIONS + 1)]
+    statements = [
+        f"INSERT INTO {COPY}.{PLAIN} SELECT * FROM {SOURCE}.{PLAIN}"
+        f" WHERE mouse_id > {low} AND mouse_id <= {high}"
+        for low, high in pairwise(edges)
+    ]
+    return timed(*([server.program("mysql", f"--execute={one}")] for one in statements))
+
+
+def mysqldump(source: Server, destination: Server) -> Taken:
+    """`mysqldump | mysql`, rows only."""
+    dump = ["--single-transaction", "--no-create-info", "--no-tablespaces"]
+    words = source.program("mysqldump", *dump, SOURCE, PLAIN)
+    return timed([words, destination.program("mysql", database=COPY)])
+
+
+def mydumper(source: Server, destination: Server) -> Taken:
+    """mydumper, then myloader; the dump is split, or one thread would do all the work."""
+    for program in ("mydumper", "myloader"):
+        if shutil.which(program) is None:
+            _install("mydumper")
+    with tempfile.TemporaryDirectory(prefix="djm-dump-") as folder:
+        dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={SOURCE}"]
+        # Not --tables-list, whose names mean another thing in newer versions.
+        dump += [f"--regex=^{SOURCE}\\.{PLAIN}$", "--rows=100000", "--no-locks"]
+        load = ["myloader", *_reach(destination), f"--directory={folder}", f"--database={COPY}"]
+        load += ["--overwrite-tables"]
+        dumped = timed([[*dump, f"--threads={CONNECTIONS}"]])
+        loaded = timed([[*load, f"--threads={CONNECTIONS}"]])
+    return Taken(dumped.seconds + loaded.seconds)
+
+
+def connector_x(server: Server, connections: int) -> tuple[Taken, dict[str, Any]]:
+    """ConnectorX into an Arrow table."""
+    given = {
+        "url": server.url + SOURCE,
+        "query": f"SELECT * FROM {SOURCE}.{PLAIN}",
+        "partition_on": "mouse_id",
+        "connections": connections,
+    }
+    environments.REQUIREMENTS.setdefault("connectorx", CONNECTORX)
+    return worker(_environment("connectorx"), "connector_x.py", given)
+
+
+def checksums(source: Server, destination: Server) -> Taken:
+    """Both servers hash their rows at once; it says whether they differ, not where."""
+    columns = "mouse_id, session, trial, unit, spikes, rate, depth, region, counted"
+    sums = f"SUM(CRC32(CONCAT_WS('#', {columns})))"
+    ends = ((source, SOURCE), (destination, COPY))
+    return timed(
+        *(
+            [server.program("mysql", f"--execute=SELECT COUNT(*), {sums} FROM {schema}.{PLAIN}")]
+            for server, schema in ends
+        )
+    )
+
+
+def _environment(name: str) -> Path:
+    try:
+        return environments.python(name)
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(f"its environment could not be made ({error})") from error
+
+
+def _install(package: str) -> None:
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise Unavailable(f"{package} is not installed")
+    words = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", package]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise Unavailable(f"apt-get install {package}: {said[-1] if said else done.returncode}")
+
+
+def _reach(server: Server) -> list[str]:
+    reach = [f"--host={server.host}", f"--port={server.port}"]
+    return [*reach, f"--user={server.user}", f"--password={server.password}"]

@@ -1,0 +1,87 @@
+"""Speed against the peers, side by side on private servers; prints a table of ratios.
+
+python benches/run.py                     # 2,000,000 rows, three rounds
+python benches/run.py --rows 200000 --only copy scan --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import data
+import jobs
+import servers
+from data import SOURCE, Size
+from table import PEAK_GOAL_MIB, Row, render
+
+# The same for everyone; what is left out is as the server ships.
+SETTINGS = (
+    "--skip-log-bin",
+    "--local-infile=1",
+    "--innodb-buffer-pool-size=2G",
+    "--innodb-flush-log-at-trx-commit=2",
+)
+JOBS = ("same", "copy", "scan", "pointers", "compare")
+ROWS = 2_000_000
+POINTER_ROWS = 200_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of the narrow table")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
+    parser.add_argument("--only", nargs="+", choices=JOBS, default=JOBS, help="these jobs")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    options = parser.parse_args()
+    pointer_rows = max(jobs.SAMPLE, POINTER_ROWS * options.rows // ROWS)
+    size = Size(options.rows, min(POINTER_ROWS, pointer_rows))
+    with ExitStack() as stack:
+        # Never servers named by the environment: two are needed, with the settings above.
+        source, destination = (servers.start("mysql", arguments=SETTINGS) for _ in range(2))
+        stack.callback(destination.stop)
+        stack.callback(source.stop)
+        version = source.sql("SELECT VERSION()")[0][0]
+        print(f"making {size.plain:,} rows", file=sys.stderr)
+        data.declare(source, SOURCE)
+        data.fill(source, SOURCE, size)
+        plan: dict[str, Callable[[], list[Row]]] = {
+            "same": lambda: jobs.copy_on_one_server(source, size, options.repeats),
+            "copy": lambda: jobs.copy_between_servers(source, destination, size, options.repeats),
+            "scan": lambda: jobs.scan(source, size, options.repeats),
+            "pointers": lambda: jobs.pointers(source, destination, size, options.repeats),
+            "compare": lambda: jobs.compare(source, destination, size, options.repeats),
+        }
+        rows: list[Row] = []
+        for name in JOBS:
+            if name in options.only:
+                print(name, file=sys.stderr)
+                rows += plan[name]()
+    print(render(rows))
+    print(
+        f"\nMySQL {version}, {os.cpu_count()} cores shared by servers and clients;"
+        f" {' '.join(SETTINGS)}; {options.repeats} rounds, medians.\n"
+        "ratio: the peer's time by ours (pointers: our rows/s by theirs), within a round."
+        f" Peak: resident memory of our process, goal < {PEAK_GOAL_MIB} MiB."
+    )
+    if options.json is not None:
+        said = {
+            "server": version,
+            "cores": os.cpu_count(),
+            "settings": SETTINGS,
+            "repeats": options.repeats,
+            "rows": [row.as_dict() for row in rows],
+        }
+        options.json.write_text(json.dumps(said, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The table that `make bench` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+PEAK_GOAL_MIB = 512
+
+
+@dataclass
+class Row:
+    """One comparison. `ratios`: one a round, above 1 when we are faster; rates in rows a second."""
+
+    job: str
+    rows: int
+    seconds: float
+    peer: str
+    peak_mib: float | None
+    goal: float | None = None
+    rate_goal: int | None = None
+    peer_seconds: float | None = None
+    peer_rows: int | None = None
+    ratios: list[float] = field(default_factory=list)
+    unavailable: str | None = None
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.seconds
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median ratio, the rate and the memory reach their goals; None for none."""
+        checks: list[bool] = []
+        if self.goal is not None and self.ratios:
+            checks.append(median(self.ratios) >= self.goal)
+        if self.rate_goal is not None:
+            checks.append(self.rate >= self.rate_goal)
+        if self.peak_mib is not None and (checks or self.goal is None):
+            checks.append(self.peak_mib < PEAK_GOAL_MIB)
+        return all(checks) if checks else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"rate": self.rate, "met": self.met}
+
+
+HEADINGS = (
+    "job",
+    "rows",
+    "ours",
+    "rows/s",
+    "peak",
+    "peer",
+    "peer",
+    "ratio median (min)",
+    "goal",
+    "",
+)
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Plain text, columns as wide as they need to be."""
+    lines = [HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
+    words = (0, 5, 8, 9)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if at in words else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    goals = [f">= {row.goal}"] if row.goal is not None else []
+    if row.rate_goal is not None:
+        goals.append(f">= {row.rate_goal:,} rows/s")
+    if row.unavailable is not None:
+        ratio, theirs = f"not available here: {row.unavailable}", "-"
+    elif row.peer_seconds is not None:
+        ratio, theirs = f"{median(row.ratios):.2f} ({min(row.ratios):.2f})", _peer(row)
+    else:
+        ratio, theirs = "-", "-"
+    return (
+        row.job,
+        f"{row.rows:,}",
+        f"{row.seconds:.2f} s",
+        f"{row.rate:,.0f}",
+        f"{row.peak_mib:.0f} MiB" if row.peak_mib is not None else "-",
+        row.peer,
+        theirs,
+        ratio,
+        " ".join(goals) or "-",
+        {True: "yes", False: "NO", None: ""}[row.met],
+    )
+
+
+def _peer(row: Row) -> str:
+    assert row.peer_seconds is not None
+    if row.peer_rows is not None:
+        return f"{row.peer_rows / row.peer_seconds:,.0f} rows/s"
+    return f"{row.peer_seconds:.2f} s"
