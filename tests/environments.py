@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -81,11 +82,21 @@ def python(name: str) -> Path:
         # Scripts carry absolute paths, so an environment cannot be made elsewhere and renamed:
         # the stamp, written last, is what tells a complete one from an interrupted one.
         shutil.rmtree(folder, ignore_errors=True)
+        _provide_ensurepip()
         venv.create(folder, with_pip=True, symlinks=True)
         install = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, *REQUIREMENTS[name]], check=True)
         mark.write_text(wanted)
     return found
+
+
+def _provide_ensurepip() -> None:
+    """Debian keeps the pip that venv needs in a package of its own."""
+    if importlib.util.find_spec("ensurepip") is None and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "--quiet", "--quiet"], check=True)
+        subprocess.run(
+            ["apt-get", "install", "--yes", "--quiet", "--quiet", "python3-venv"], check=True
+        )
 
 
 def _made(mark: Path, wanted: str) -> bool:
