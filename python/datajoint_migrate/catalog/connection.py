@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -186,6 +187,11 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         options["unix_socket"] = server.unix_socket
     else:
         options |= {"host": server.host, "port": server.port}
+    if server.ssl_mode == "preferred" and (server.unix_socket or _is_loopback(server.host)):
+        # What never leaves the machine gains nothing from TLS; an account may ask for it though.
+        with suppress(mysql.connector.Error):
+            plain = mysql.connector.connect(**options | {"ssl_disabled": True})
+            return cast(MySQLConnectionAbstract, plain)
     if server.ssl_mode != "disabled":
         options |= {
             name: value
@@ -199,6 +205,15 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
     if server.ssl_mode in ("required", "verify_ca", "verify_identity"):
         _insist_on_tls(server, connection)
     return connection
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _insist_on_tls(server: Server, connection: MySQLConnectionAbstract) -> None:

@@ -81,10 +81,10 @@ pub fn pointers(plan: &PointersPlan, progress: &Progress) -> Result<PointersSumm
     let map = qualified(&plan.map_schema, &plan.map_table);
     destination.execute(&format!("DROP TABLE IF EXISTS {map}"))?;
     destination.execute(&format!(
-        "CREATE TABLE {map} (`hash` BINARY(16) NOT NULL PRIMARY KEY, `js` JSON NOT NULL) ENGINE=InnoDB"
+        "CREATE TABLE {map} (`hash` BINARY(16) NOT NULL PRIMARY KEY, `js` LONGTEXT CHARACTER SET utf8mb4 NOT NULL) ENGINE=InnoDB"
     ))?;
     let infile = allows_infile(&mut destination)?;
-    let columns = [("hash", Store::Plain), ("js", Store::Json)];
+    let columns = [("hash", Store::Plain), ("js", Store::Plain)];
     let mut load = Load::new(&mut destination, (&plan.map_schema, &plan.map_table), &columns, infile)?;
     destination.execute("START TRANSACTION")?;
     let mut rows = 0;
