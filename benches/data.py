@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from servers import Server
@@ -15,6 +16,8 @@ MICE = 40
 SESSIONS = 5
 UNITS = 50
 SEED = "datajoint"
+SETTLE_SECONDS = 60
+SETTLED_PAGES = 100
 
 PARENT_DDL = """CREATE TABLE `{schema}`.`session` (
 `mouse_id` int unsigned NOT NULL COMMENT 'the mouse', `session` smallint unsigned NOT NULL,
@@ -148,3 +151,16 @@ def empty(server: Server, schema: str) -> None:
 def count(server: Server, schema: str, table: str) -> int:
     """How many rows a table has."""
     return int(server.sql(f"SELECT COUNT(*) FROM `{schema}`.`{table}`")[0][0] or 0)
+
+
+def settle(server: Server) -> None:
+    """Wait until the server has written its dirty pages: nobody pays for what ran before."""
+    names = ("innodb_max_dirty_pages_pct_lwm", "innodb_max_dirty_pages_pct")
+    kept = server.sql("SELECT " + ", ".join(f"@@GLOBAL.{name}" for name in names))[0]
+    server.sql("".join(f"SET GLOBAL {name} = 0;" for name in names))
+    until = time.monotonic() + SETTLE_SECONDS
+    status = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'"
+    while int(server.sql(status)[0][1] or 0) > SETTLED_PAGES and time.monotonic() < until:
+        time.sleep(0.2)
+    pairs = reversed(list(zip(names, kept, strict=True)))
+    server.sql("".join(f"SET GLOBAL {name} = {value};" for name, value in pairs))

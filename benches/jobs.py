@@ -24,6 +24,7 @@ def copy_on_one_server(server: Server, size: Size, repeats: int) -> list[Row]:
 
     def prepare() -> None:
         data.empty(server, COPY)
+        data.settle(server)
 
     def check() -> None:
         _expect("rows", data.count(server, COPY, PLAIN), size.plain)
@@ -55,6 +56,7 @@ def copy_between_servers(
 
     def prepare() -> None:
         data.empty(destination, COPY)
+        data.settle(destination)
 
     def check() -> None:
         _expect("rows", data.count(destination, COPY, PLAIN), size.plain)
@@ -139,6 +141,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
         source.sql(f"DROP DATABASE IF EXISTS {POINTED_COPY}")
         words = {"source": POINTED, "dest": POINTED_COPY, "copy_data": True}
         ours("parallel_schema", **words, connection=source.url)
+        data.settle(source)
 
     def column() -> Taken:
         taken, found = ours(
@@ -165,6 +168,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
             connection=source.url,
             dest_connection=destination.url,
         )
+        data.settle(destination)
 
     def river() -> Taken:
         return ours(
@@ -183,6 +187,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
 
     def prepare_upstream() -> None:
         data.fill_upstream_pointers(source, "bench_upstream", SAMPLE)
+        data.settle(source)
 
     def statement_by_statement() -> Taken:
         taken, found = peers.upstream(
