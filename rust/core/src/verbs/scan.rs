@@ -118,12 +118,12 @@ fn walk_all(plan: &ScanPlan, walk: &Walk, walker: &mut Connection, queue: &Queue
     let row_bytes = plan.data_bytes / plan.rows.max(1);
     let rows = (plan.chunk_bytes / row_bytes.clamp(16, plan.chunk_bytes)).clamp(1, 250_000);
     let mut rest = Chunk::default();
-    let mut walked = 0;
+    let mut passed = 0;
     loop {
         // Where the statistics see little beyond this chunk it takes the rest: to walk it as well, only to find the
         // end, would be for nothing. Wrong statistics make it long, never wrong.
-        walked += rows;
-        let is_last = plan.rows > 0 && walked + rows / 2 >= plan.rows;
+        passed += rows;
+        let is_last = plan.rows > 0 && passed + rows / 2 >= plan.rows;
         let next = if is_last { None } else { walk.key_after(walker, &rest, rows)? };
         queue.put(Chunk { lower: rest.lower.take(), upper: next.clone() })?;
         if next.is_none() {
