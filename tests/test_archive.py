@@ -19,9 +19,11 @@ from conftest import Fresh
 from datajoint_migrate import (
     ArchiveFailed,
     DestinationNotEmpty,
+    ExternalMissing,
     InvalidArgument,
     Mismatch,
     NotFound,
+    StoreMissing,
 )
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.steps.archive import (
@@ -181,6 +183,45 @@ def test_an_archive_says_where_the_log_of_the_server_stood(tmp_path: Path, kind:
         server.stop()
 
 
+def test_files_of_the_stores_come_along_on_request(small: Small, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    small.server.sql(
+        f"INSERT INTO `{small.rig}`.`~external_raw` (hash, size) VALUES (REPEAT('x', 16), 1)"
+    )
+    options: dict[str, Any] = {"with_files": True, "source_stores": small.source_stores}
+    written = write_archive(resolve(small.server.url), small.rig, folder, **options)
+    pointed = set(small.objects.values())
+    assert written["files_backed_up"] == len(pointed)
+    for path in pointed:
+        copied = folder / "files" / "raw" / path.relative_to(small.root)
+        assert copied.read_bytes() == path.read_bytes()
+    assert check_backup(folder)["ok"]
+    some = next(folder.glob("files/raw/movies/*.avi"))
+    some.write_bytes(some.read_bytes()[:-1] + b"X")
+    checked = check_backup(folder)
+    assert [problem["file"] for problem in checked["problems"]] == [str(some.relative_to(folder))]
+
+
+def test_a_file_that_is_missing_or_damaged_in_its_store_is_named(
+    small: Small, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"with_files": True, "source_stores": small.source_stores}
+    movie = small.root / "movies" / "m 3.avi"
+    kept = movie.read_bytes()
+    movie.unlink()
+    with pytest.raises(ExternalMissing, match=r"m 3\.avi"):
+        write_archive(resolve(small.server.url), small.rig, tmp_path / "archive", **options)
+    movie.write_bytes(kept[:-1] + b"X")
+    with pytest.raises(ExternalMissing, match="damaged"):
+        write_archive(resolve(small.server.url), small.rig, tmp_path / "archive", **options)
+    movie.write_bytes(kept)
+    write_archive(resolve(small.server.url), small.rig, tmp_path / "archive", **options)
+    assert check_backup(tmp_path / "archive")["ok"]
+    options["source_stores"] = {}
+    with pytest.raises(StoreMissing, match="'raw'"):
+        write_archive(resolve(small.server.url), small.rig, tmp_path / "other", **options)
+
+
 # -- for people ----------------------------------------------------------------------------------
 
 READ = """
@@ -304,7 +345,7 @@ def test_writers_go_on_while_a_backup_runs(small: Small, tmp_path: Path) -> None
     many_trials(small)
     waits: list[int] = []
 
-    def write(event: dict[str, Any]) -> None:
+    def write(_: dict[str, Any]) -> None:
         number = 1000 + len(waits)
         values = f"({number}, 'rat', 1, NULL)"
         small.server.sql(f"INSERT INTO `{small.lab}`.mouse VALUES {values}")
