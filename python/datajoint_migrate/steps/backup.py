@@ -25,7 +25,7 @@ from datajoint_migrate.steps.ends import (
     schema_exists,
 )
 from datajoint_migrate.steps.keys import find_orphans
-from datajoint_migrate.steps.plan import JOURNAL, LANES
+from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.record import (
     RECORD,
     Kept,
@@ -121,7 +121,11 @@ class _Job:
 
 def _plan(ends: Ends, name: str, dest: str) -> _Job:
     source = read_schema(ends.source, name)
-    for hidden, what in ((RECORD, "is itself a backup"), (JOURNAL, "is an unfinished copy")):
+    for hidden, what in (
+        (RECORD, "is itself a backup"),
+        (JOURNAL, "is an unfinished copy"),
+        (POSTPONED, "is an unfinished copy"),
+    ):
         if hidden in source.tables:
             raise InvalidArgument(
                 f"{name!r} {what}: it has a table {hidden}",

@@ -17,7 +17,7 @@ from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_sch
 from datajoint_migrate.errors import InvalidArgument, MigrationError, Mismatch
 from datajoint_migrate.steps.backup import make_programs, outward_keys
 from datajoint_migrate.steps.ends import read_if_there, schema_exists
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
 from datajoint_migrate.steps.record import (
     RECORD,
     Kept,
@@ -34,7 +34,7 @@ from datajoint_migrate.target.ddl import Item, Token, parse, text_of
 from datajoint_migrate.target.programs import drop_program
 
 PROGRESS = "~migrate_restore"
-OURS = (PROGRESS, JOURNAL)
+OURS = (PROGRESS, JOURNAL, POSTPONED)
 # A rename waits for every open transaction on its tables, and whoever comes later waits for it.
 LOCK_SECONDS = 30
 SPARE = "_moving"
