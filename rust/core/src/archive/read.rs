@@ -1,0 +1,109 @@
+//! Reading a chunk file, which may be anything: what its manifest says of it is proved first.
+
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::manifest::{ChunkFile, failed, open};
+use crate::error::{Error, Result};
+
+const BUFFER: usize = 1 << 20;
+
+/// Proves size and BLAKE3 of a file of the archive.
+pub fn hash(root: &Path, path: &str, bytes: u64, blake3: &str) -> Result<()> {
+    let mut file = open(root, path)?;
+    size(&file, path, bytes)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer).map_err(|error| failed(path, error))? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        };
+    }
+    if hasher.finalize().to_hex().as_str() == blake3 {
+        return Ok(());
+    }
+    Err(failed(path, "its contents are not what was written: the BLAKE3 hash differs"))
+}
+
+/// Proves that a file of the archive is there and has its size.
+pub fn exists(root: &Path, path: &str, bytes: u64) -> Result<()> {
+    size(&open(root, path)?, path, bytes)
+}
+
+fn size(file: &File, path: &str, bytes: u64) -> Result<()> {
+    let found = file.metadata().map_err(|error| failed(path, error))?.len();
+    if found == bytes {
+        return Ok(());
+    }
+    let what = if found < bytes { "it was cut short" } else { "something was added" };
+    Err(failed(path, format!("{found} bytes where the manifest says {bytes}: {what}")))
+}
+
+/// The batches of a chunk file.
+pub struct Chunk {
+    path: String,
+    reader: Option<ParquetRecordBatchReader>,
+    left: u64,
+}
+
+impl Chunk {
+    /// Opens a file for batches of about `batch_bytes`; it must have as many rows as the manifest says.
+    pub fn open(root: &Path, file: &ChunkFile, batch_bytes: usize) -> Result<Self> {
+        let path = &file.path;
+        let opened = open(root, path)?;
+        let build = || -> Result<ParquetRecordBatchReader> {
+            let fail = |error: &dyn std::fmt::Display| damaged(path, error);
+            let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| fail(&error))?;
+            let groups = builder.metadata().row_groups();
+            let rows = groups.iter().map(|group| i128::from(group.num_rows())).sum::<i128>();
+            if rows != i128::from(file.rows) {
+                return Err(failed(path, format!("{rows} rows where the manifest says {}", file.rows)));
+            }
+            let raw = groups.iter().map(|group| group.total_byte_size().max(0) as u64).sum::<u64>();
+            let row_bytes = raw / file.rows.max(1) + 1;
+            let rows = (batch_bytes as u64 / row_bytes).clamp(1, 1 << 16) as usize;
+            builder.with_batch_size(rows).build().map_err(|error| fail(&error))
+        };
+        Ok(Self { path: path.clone(), reader: Some(guarded(path, build)?), left: file.rows })
+    }
+
+    fn step(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let path = self.path.as_str();
+        let batch = guarded(path, || reader.next().transpose().map_err(|error| damaged(path, &error)))?;
+        let rows = batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+        let expected = if batch.is_some() { rows <= self.left } else { self.left == 0 };
+        if !expected {
+            return Err(failed(path, "it has another number of rows than it says"));
+        }
+        self.left -= rows;
+        Ok(batch)
+    }
+}
+
+impl Iterator for Chunk {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.reader = None;
+        }
+        step.transpose()
+    }
+}
+
+fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
+    failed(path, format!("it cannot be decoded: {error}"))
+}
+
+/// Parquet's decoder panics on some damaged files; here that is an error like the others.
+fn guarded<T>(path: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(path, &"its bytes make no sense")))
+}
