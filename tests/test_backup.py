@@ -19,13 +19,14 @@ from conftest import Fresh, drop
 from datajoint_migrate import (
     DestinationNotEmpty,
     InvalidArgument,
+    MigrationError,
     Mismatch,
     NotFound,
     backup_schema,
     restore_schema,
 )
 from datajoint_migrate.catalog.connection import Session, resolve
-from datajoint_migrate.steps.backup import prove_backup
+from datajoint_migrate.steps.proof import prove_backup
 from full_pipeline import FullPipeline, reread
 from servers import Server
 from small import MICE, RECORDINGS, Small, make
@@ -359,6 +360,61 @@ def test_an_open_transaction_stops_the_exchange_and_nothing_is_lost(
     assert rows(small.server, small.lab) == before
 
 
+# -- archives -----------------------------------------------------------------------------------
+
+
+def test_an_archive_is_restored_like_a_schema(small: Small, tmp_path: Path) -> None:
+    folder = str(tmp_path / "archives" / "rig")
+    result = backup_schema(small.rig, folder, connection=small.server.url)
+    assert (result["tables_backed_up"], result["rows_backed_up"]) == (3, 23)
+    before, full = definitions(small.server, small.rig), rows(small.server, small.rig)
+    with pytest.raises(DestinationNotEmpty, match="overwrite=True"):
+        restore(small, folder, small.rig)
+    tested = restore(small, folder, "bak_rig_test")
+    assert any("left out" in note for note in tested["notes"])
+    assert rows(small.server, "bak_rig_test") == full
+    small.server.sql(f"DELETE FROM `{small.rig}`._recording")
+    again = restore(small, folder, small.rig, True)
+    assert (again["tables_restored"], again["rows_restored"]) == (3, 23)
+    assert rows(small.server, small.rig) == full
+    assert definitions(small.server, small.rig) == before
+    assert small.count(again["kept"], "_recording") == 0
+
+
+def test_a_missing_unfinished_or_damaged_archive_leaves_the_destination_alone(
+    small: Small, tmp_path: Path
+) -> None:
+    before = rows(small.server, small.lab)
+    folder = tmp_path / "archive"
+    for _ in ("missing", "empty"):
+        with pytest.raises(MigrationError, match="archive"):
+            restore(small, str(folder), small.lab, True)
+        folder.mkdir(exist_ok=True)
+    backup_schema(small.lab, str(folder), connection=small.server.url)
+    chunk = next((folder / "tables" / "mouse").iterdir())
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    with pytest.raises(MigrationError, match="mouse"):
+        restore(small, str(folder), small.lab, True)
+    assert problems(small, small.lab, str(folder))
+    assert rows(small.server, small.lab) == before
+
+
+def test_an_archive_is_proved_against_its_schema(small: Small, tmp_path: Path) -> None:
+    folder = str(tmp_path / "archive")
+    small.server.sql(
+        f"CREATE TABLE `{small.lab}`.listed (id int PRIMARY KEY, e enum('a','b'), d decimal(6,3));"
+        f"INSERT INTO `{small.lab}`.listed VALUES (1, 'a', 1.5), (2, NULL, 2)"
+    )
+    backup_schema(small.lab, folder, connection=small.server.url)
+    assert problems(small, small.lab, folder) == []
+    small.server.sql(f"UPDATE `{small.lab}`.mouse SET weight = 1 WHERE mouse_id = 3")
+    small.server.sql(f"UPDATE `{small.lab}`.listed SET e = 'b' WHERE id = 1")
+    found = problems(small, small.lab, folder)
+    assert len(found) == 2
+    assert all("hold different rows" in problem for problem in found)
+    assert "archive of" in problems(small, small.rig, folder)[0]
+
+
 # -- killed --------------------------------------------------------------------------------------
 
 VERBS: dict[str, Callable[..., Any]] = {"backup": backup_schema, "restore": restore_schema}
@@ -429,6 +485,23 @@ def test_a_restore_killed_after_any_statement_is_finished_by_the_same_call(small
         assert "bak_lab_restoring" not in schemas(small)
         drop(small.server, *kept)
     assert statement > 15
+
+
+@pytest.mark.timeout(900)
+def test_a_restore_of_an_archive_killed_after_any_statement_is_finished(
+    small: Small, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "archive")
+    backup_schema(small.rig, folder, connection=small.server.url)
+    full, before = rows(small.server, small.rig), definitions(small.server, small.rig)
+    arguments = (folder, small.rig, True)
+    for statement in kills("restore", arguments, small.server.url):
+        if "bak_rig_restoring" in schemas(small):
+            assert restore(small, *arguments)["rows_restored"] == 23
+        assert rows(small.server, small.rig) == full, statement
+        assert definitions(small.server, small.rig) == before, statement
+        drop(small.server, *(name for name in schemas(small) if "_before_restore" in name))
+    assert statement > 10
 
 
 def test_a_backup_killed_amid_its_rows_goes_on(small: Small) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.externals import TRACKING
 from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
 from datajoint_migrate.steps import journal
+from datajoint_migrate.steps.archive import folder_of, is_archive, refuse_used, write_archive
 from datajoint_migrate.steps.ends import (
     Ends,
     check_names,
@@ -30,13 +31,11 @@ from datajoint_migrate.steps.record import (
     RECORD,
     Kept,
     Record,
-    has_record,
     read_record,
     write_record,
 )
 from datajoint_migrate.steps.replicate import (
     check_kinds,
-    compare_exactly,
     fill,
     make_database,
     make_tables,
@@ -62,6 +61,9 @@ def backup_schema(
 ) -> dict[str, Any]:
     """Copy a whole schema, hidden tables included, bit for bit, to one called `backup_name`.
 
+    A `backup_name` with a separator in it, or a path, is an archive: a folder of Parquet files
+    and a manifest (see `check_backup`).
+
     The copy holds no foreign key into another schema, because it would block deletes there; such
     keys, and programs (triggers, views, routines, events), are kept in its hidden table
     `~migrate_backup`, from which `restore_schema` puts them back. Events are only kept there,
@@ -76,6 +78,8 @@ def backup_schema(
     anything already, a finished backup included.
     """
     began = time.monotonic()
+    if is_archive(backup_name):
+        return _archive(schema, backup_name, connection, lanes, dry_run, on_event)
     with open_ends(connection, dest_connection) as ends:
         check_names({schema: backup_name}, ends.same_server)
         check_kinds(ends)
@@ -99,6 +103,30 @@ def backup_schema(
         "snapshot": record.snapshot,
         "notes": job.notes,
         "time_taken": time.monotonic() - began,
+    }
+
+
+def _archive(
+    schema: str, location: Any, connection: Any, lanes: int, dry_run: bool, on_event: OnEvent
+) -> dict[str, Any]:
+    server = resolve(connection)
+    if not dry_run:
+        written = write_archive(server, schema, location, lanes=lanes, on_event=on_event)
+        return {"notes": [], **written}
+    folder = folder_of(location)
+    refuse_used(folder)
+    with server.session(read_only=True) as session:
+        source = read_schema(session, schema)
+    rows = sum(table.rows for table in source.tables.values())
+    return {
+        "tables_backed_up": 0,
+        "rows_backed_up": 0,
+        "backup_location": str(folder),
+        "snapshot": "none",
+        "notes": [],
+        "time_taken": 0.0,
+        "plan": [f"{schema} -> {folder}: {len(source.tables)} tables, about {rows} rows"],
+        "ddl": [],
     }
 
 
@@ -285,44 +313,3 @@ def _orphans(ends: Ends, job: _Job, there: Schema) -> tuple[list[str], list[str]
         for each in found
     ]
     return names, notes
-
-
-# -- proof ---------------------------------------------------------------------------------------
-
-
-def prove_backup(session: Session, schema: str, backup: str) -> list[str]:
-    """What keeps `backup` from being a backup of `schema` as it is now; empty when nothing does.
-
-    Compares definitions and every row, as of one instant.
-    """
-    if not schema_exists(session, backup):
-        return [f"there is no backup {backup!r}"]
-    if not has_record(session, backup):
-        return [f"{backup!r} is not a backup made by backup_schema"]
-    record = read_record(session, backup)
-    if record is None or not record.finished or journal.is_open(session, backup):
-        return [f"the backup {backup!r} is unfinished: call backup_schema again"]
-    if record.source != schema:
-        return [f"{backup!r} is a backup of {record.source!r}"]
-    with open_ends(session.server) as ends:
-        source, there = read_schema(ends.source, schema), read_schema(ends.source, backup)
-        problems = []
-        same = []
-        for name in sorted({*source.tables, *record.tables}):
-            now = source.tables.get(name)
-            then = record.tables.get(name)
-            if now is None or then is None or name not in there.tables:
-                problems.append(f"only one of {schema} and {backup} has the table {name!r}")
-            elif comparable(now.create) != comparable(then.create):
-                problems.append(f"{schema}.{name} was declared anew since {backup} was made")
-            else:
-                same.append(name)
-        if same:
-            compared = compare_exactly(ends, source, there, same, LANES)
-            problems += [
-                f"{schema}.{name} ({found['row_count']} rows) and its backup"
-                f" ({found['destination_row_count']} rows) hold different rows"
-                for name, found in compared.items()
-                if not found["match"]
-            ]
-    return problems

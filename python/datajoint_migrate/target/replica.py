@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import parse, text_of, tokens
+from datajoint_migrate.target.ddl import Token, parse, text_of, tokens
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,19 @@ def replicate(
 def comparable(create: str) -> str:
     """A definition without what rows alone change: where AUTO_INCREMENT stands."""
     parts = tokens(create)
+    at = _counter_at(parts)
+    return create if at is None else text_of(parts[:at] + parts[at + 4 :])
+
+
+def auto_increment(create: str) -> int | None:
+    """Where AUTO_INCREMENT stands, if the definition says so."""
+    parts = tokens(create)
+    at = _counter_at(parts)
+    return None if at is None else int(parts[at + 2].text)
+
+
+def _counter_at(parts: Sequence[Token]) -> int | None:
     for index in range(len(parts) - 3):
         if parts[index].word == "AUTO_INCREMENT" and parts[index + 1].text == "=":
-            return text_of(parts[:index] + parts[index + 4 :])
-    return create
+            return index
+    return None
