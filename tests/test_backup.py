@@ -26,6 +26,7 @@ from datajoint_migrate import (
     restore_schema,
 )
 from datajoint_migrate.catalog.connection import Session, resolve
+from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.steps.proof import prove_backup
 from full_pipeline import FullPipeline, reread
 from servers import Server
@@ -54,6 +55,30 @@ def small(server: Server, fresh: Fresh, tmp_path: Path) -> Small:
     return make(server, "bak", tmp_path / "store")
 
 
+def add_programs(small: Small) -> None:
+    """A program of each kind, in the lab; the trigger changes every row that is inserted."""
+    lab = small.lab
+    with resolve(small.server.url).session() as session:
+        session.execute(f"USE `{lab}`")
+        for sql in (
+            "CREATE FUNCTION doubled (x float) RETURNS float DETERMINISTIC RETURN x * 2",
+            f"CREATE PROCEDURE count_mice () SELECT COUNT(*) FROM `{lab}`.mouse",
+            f"CREATE VIEW heavy AS SELECT mouse_id, `{lab}`.doubled(weight) AS w FROM mouse",
+            "CREATE VIEW heavier AS SELECT mouse_id FROM heavy WHERE w > 1",
+            "CREATE TRIGGER grow BEFORE INSERT ON mouse FOR EACH ROW"
+            " SET NEW.weight = NEW.weight + 1, NEW.dob = '1999-09-09' /* 100% */",
+            f"CREATE EVENT clean ON SCHEDULE EVERY 1 YEAR STARTS '2037-01-01' DO DELETE FROM `{lab}`.`~log`",
+        ):
+            session.execute(sql)
+
+
+def programs(small: Small, schema: str) -> dict[str, str]:
+    """Name and text of the programs of a schema, its own name written as @."""
+    with resolve(small.server.url).session() as session:
+        found = read_programs(session, schema)
+    return {f"{one.kind} {one.name}": one.create.replace(f"`{schema}`", "@") for one in found}
+
+
 def backup(small: Small, schema: str) -> dict[str, Any]:
     """A backup of a schema, called `<schema>_b`."""
     return backup_schema(schema, f"{schema}_b", connection=small.server.url)
@@ -73,8 +98,8 @@ def definitions(server: Server, schema: str) -> dict[str, list[str]]:
                     "\n"
                 )
             )
-            for (name,) in session.query(f"SHOW TABLES FROM `{schema}`")
-            if not name.startswith("~migrate")
+            for name, kind in session.query(f"SHOW FULL TABLES FROM `{schema}`")
+            if kind == "BASE TABLE" and not name.startswith("~migrate")
         }
 
 
@@ -220,6 +245,33 @@ def test_a_proof_tells_what_has_changed_since(small: Small) -> None:
     assert any("session" in problem for problem in problems(small, small.lab, "bak_lab_b"))
     assert "no backup" in problems(small, small.lab, "nosuch")[0]
     assert "is a backup of" in problems(small, small.rig, "bak_lab_b")[0]
+
+
+def test_programs_come_along_and_events_never_run_twice(small: Small) -> None:
+    add_programs(small)
+    before = programs(small, small.lab)
+    assert len(before) == 6
+    result = backup(small, small.lab)
+    assert any("clean" in note for note in result["notes"])
+    assert rows(small.server, "bak_lab_b")["mouse"] == rows(small.server, small.lab)["mouse"]
+    without = {name: text for name, text in before.items() if name != "event clean"}
+    assert programs(small, "bak_lab_b") == without
+    assert problems(small, small.lab, "bak_lab_b") == []
+    restore(small, "bak_lab_b", "bak_lab_test")
+    assert programs(small, "bak_lab_test") == without
+    small.server.sql(
+        f"DROP VIEW `{small.lab}`.heavier; DROP TRIGGER `{small.lab}`.grow;"
+        f"CREATE VIEW `{small.lab}`.mine AS SELECT * FROM `{small.lab}`.mouse"
+    )
+    changed = programs(small, small.lab)
+    assert len(problems(small, small.lab, "bak_lab_b")) == 3
+    kept = restore(small, "bak_lab_b", small.lab, True)["kept"]
+    assert programs(small, small.lab) == before
+    assert small.count(small.lab, "heavy") == small.count(small.lab, "mouse")
+    del changed["event clean"]
+    assert programs(small, kept) == changed
+    restore(small, kept, small.lab, True)
+    assert set(programs(small, small.lab)) == {*changed, "event clean"}
 
 
 # -- what is refused ----------------------------------------------------------------------------
@@ -457,6 +509,9 @@ def kills(verb: str, arguments: tuple[Any, ...], url: str) -> Iterator[int]:
 @pytest.mark.timeout(600)
 def test_a_backup_killed_after_any_statement_is_finished_by_the_same_call(small: Small) -> None:
     small.server.sql(f"DROP DATABASE `{small.rig}`")
+    add_programs(small)
+    made = programs(small, small.lab)
+    del made["event clean"]
     for statement in kills("backup", (small.lab, "bak_lab_b"), small.server.url):
         # Killed after its last word, it is finished already.
         with contextlib.suppress(DestinationNotEmpty):
@@ -464,14 +519,17 @@ def test_a_backup_killed_after_any_statement_is_finished_by_the_same_call(small:
         assert problems(small, small.lab, "bak_lab_b") == [], statement
         assert rows(small.server, "bak_lab_b") == rows(small.server, small.lab)
         assert definitions(small.server, "bak_lab_b") == definitions(small.server, small.lab)
+        assert programs(small, "bak_lab_b") == made, statement
         drop(small.server, "bak_lab_b")
     assert statement > 8
 
 
 @pytest.mark.timeout(900)
 def test_a_restore_killed_after_any_statement_is_finished_by_the_same_call(small: Small) -> None:
+    add_programs(small)
     backup(small, small.lab)
     full, keys = rows(small.server, small.lab), definitions(small.server, small.rig)
+    made = programs(small, small.lab)
     arguments = ("bak_lab_b", small.lab, True)
     for statement in kills("restore", arguments, small.server.url):
         if "bak_lab_restoring" in schemas(small):
@@ -480,6 +538,7 @@ def test_a_restore_killed_after_any_statement_is_finished_by_the_same_call(small
             assert result["kept"]
         assert rows(small.server, small.lab) == full, statement
         assert definitions(small.server, small.rig) == keys, statement
+        assert programs(small, small.lab) == made, statement
         kept = {name for name in schemas(small) if "_before_restore" in name}
         assert len(kept) == 1, statement
         assert "bak_lab_restoring" not in schemas(small)

@@ -41,7 +41,7 @@ from datajoint_migrate.steps.replicate import (
     make_tables,
 )
 from datajoint_migrate.steps.route import OnEvent
-from datajoint_migrate.target.programs import create_programs
+from datajoint_migrate.target.programs import create_programs, drop_program
 from datajoint_migrate.target.replica import OutwardKey, Replica, comparable, replicate
 
 logger = logging.getLogger("datajoint_migrate")
@@ -258,6 +258,10 @@ def _make(ends: Ends, job: _Job, lanes: int, on_event: OnEvent) -> Record:
             session.execute(f"DROP DATABASE {quote(job.dest)}")
         raise
     make_tables(session, job.replicas, job.existing)
+    # Triggers a killed call has made already would change the rows that are still to come.
+    for program in read_programs(session, job.dest):
+        if program.kind == "trigger":
+            drop_program(session, program)
     there = read_schema(session, job.dest)
     filled = fill(ends, source, there, source.tables, lanes=lanes, on_event=on_event)
     job.notes += make_programs(session, record.programs, source.name, job.dest)

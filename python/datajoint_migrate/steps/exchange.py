@@ -135,6 +135,13 @@ def plan_exchange(session: Session, exchange: Exchange, new: Schema) -> None:
         names = {(program.kind, program.name) for program in programs}
         # An interrupted swap may have dropped some already.
         programs += [each for each in before if (each.kind, each.name) not in names]
+        for program in programs:
+            if not program.create:
+                raise InvalidArgument(
+                    f"the {program} would be lost: its definition cannot be read",
+                    hint="drop it, or restore as a user who may read it (SHOW_ROUTINE, SHOW VIEW,"
+                    " TRIGGER, EVENT)",
+                )
         exchange.old = Record(
             source=dest.name,
             charset=dest.charset,

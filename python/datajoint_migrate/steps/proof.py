@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.steps import journal
@@ -48,6 +49,7 @@ def _prove_schema(ends: Ends, source: Schema, backup: str) -> list[str]:
     there = read_schema(session, backup)
     then = {name: kept.create for name, kept in record.tables.items() if name in there.tables}
     same, problems = _declared(source, then, backup)
+    problems += _programs(ends, source.name, record.programs, backup)
     if same:
         problems += [
             _rows_differ(source.name, name, found["row_count"], found["destination_row_count"])
@@ -71,6 +73,16 @@ def _declared(source: Schema, then: Mapping[str, str], backup: str) -> tuple[lis
     return same, problems
 
 
+def _programs(ends: Ends, schema: str, then: Iterable[Program], backup: str) -> list[str]:
+    now = {(one.kind, one.name): one.create for one in read_programs(ends.source, schema)}
+    was = {(one.kind, one.name): one.create for one in then}
+    return [
+        f"the {kind} {schema}.{name} is not as it is in {backup}"
+        for kind, name in sorted({*now, *was})
+        if now.get((kind, name)) != was.get((kind, name))
+    ]
+
+
 def _rows_differ(schema: str, table: str, now: int, then: int) -> str:
     return f"{schema}.{table} ({now} rows) and its backup ({then} rows) hold different rows"
 
@@ -90,6 +102,8 @@ def _prove_archive(ends: Ends, source: Schema, backup: str) -> list[str]:
     tables = {table["name"]: table for table in manifest["tables"]}
     then = {name: table["create"] for name, table in tables.items()}
     same, changed = _declared(source, then, backup)
+    programs = [Program(**program) for program in manifest["programs"] or ()]
+    changed += _programs(ends, source.name, programs, backup)
     now = _digests(ends, source, same)
     return [
         *problems,
