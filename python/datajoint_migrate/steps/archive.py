@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.connection import Server
+from datajoint_migrate.catalog.externals import TRACKING
+from datajoint_migrate.catalog.stores import Store, get_store
+from datajoint_migrate.catalog.stores import source_stores as stores_of
 from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, NotFound
 from datajoint_migrate.steps.ends import schema_exists
@@ -79,31 +83,40 @@ def write_archive(
     schema: str,
     location: Any,
     *,
+    with_files: bool = False,
+    source_stores: Mapping[str, Any] | None = None,
     lanes: int = LANES,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Write all tables of a schema, hidden ones included, to a new archive, as of one instant.
 
-    A call that was interrupted is resumed by the same call: files that still hold what the tables
-    hold are kept, the others written again, so all of the archive is of one instant.
+    `with_files` copies the objects of the schema's external stores (folders only) that rows refer
+    to, to `files/<store>/`, under their own paths. A call that was interrupted is resumed by the
+    same call: files that still hold what the tables hold are kept, the others written again, so
+    all of the archive is of one instant.
 
     Returns `tables_backed_up`, `rows_backed_up`, `backup_location`, `bytes` (of the chunk files),
-    `snapshot` (kind, time, position in the binary log), `tables` (rows by name), `time_taken`.
+    `files_backed_up`, `snapshot` (kind, time, position in the binary log), `tables` (rows by
+    name), `time_taken`.
 
     Raises `NotFound`, `DestinationNotEmpty` when the folder holds anything but an unfinished
-    archive, and `ArchiveFailed`.
+    archive, `StoreMissing`, `ExternalMissing` and `ArchiveFailed`.
     """
     began = time.monotonic()
     folder = folder_of(location)
     refuse_used(folder)
     with server.session(read_only=True) as session:
         found = read_schema(session, schema)
-    summary = _core.backup(backup_plan(server, found, folder, lanes), on_event)
+    plan = backup_plan(server, found, folder, lanes)
+    if with_files:
+        plan["stores"] = _stores(found, stores_of(source_stores))
+    summary = _core.backup(plan, on_event)
     return {
         "tables_backed_up": len(summary["tables"]),
         "rows_backed_up": summary["rows"],
         "backup_location": str(folder),
         "bytes": summary["bytes"],
+        "files_backed_up": summary["files"],
         "snapshot": summary["snapshot"],
         "tables": summary["tables"],
         "time_taken": time.monotonic() - began,
@@ -140,6 +153,7 @@ def backup_plan(server: Server, schema: Schema, folder: Path, lanes: int) -> dic
         "memory_bytes": MEMORY_BYTES,
         "tables": [_planned(table) for table in tables],
         "programs": [],
+        "stores": [],
     }
 
 
@@ -154,6 +168,34 @@ def _planned(table: Table) -> dict[str, Any]:
         "rows": table.rows,
         "data_bytes": table.data_bytes,
     }
+
+
+def _stores(schema: Schema, stores: Mapping[str, Store]) -> list[dict[str, Any]]:
+    """The stores whose objects rows of the schema refer to, as the engine wants them."""
+    reads: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for table in schema.tables.values():
+        for key in table.foreign_keys:
+            if key.ref_table.startswith(TRACKING) and key.ref_schema == schema.name:
+                column = {"schema": schema.name, "table": table.name, "column": key.columns[0]}
+                reads[key.ref_table].append(column)
+    found = []
+    for tracking, columns in sorted(reads.items()):
+        store = get_store(stores, tracking.removeprefix(TRACKING), "source")
+        if store.protocol != "file":
+            raise InvalidArgument(
+                f"the files of the {store.protocol} store {store.name!r} cannot be backed up",
+                hint="with_files=True works for stores of protocol 'file'; buckets have versions",
+            )
+        found.append(
+            {
+                "store": store.name,
+                "location": store.location,
+                "tracking_table": tracking,
+                "subfolding": list(store.subfolding),
+                "reads": columns,
+            }
+        )
+    return found
 
 
 def check_backup(

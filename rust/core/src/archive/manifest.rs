@@ -164,7 +164,9 @@ pub fn folder_of(table: &str, taken: &mut HashSet<String>) -> String {
 pub fn place(root: &Path, path: &str) -> Result<PathBuf> {
     let inside = !path.is_empty()
         && path.len() <= 4096
-        && !path.contains(['\\', '\0', ':'])
+        && !path.contains('\0')
+        // Elsewhere these are characters of names like any other, and stores have such names.
+        && !(cfg!(windows) && path.contains(['\\', ':']))
         && !path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
         && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     if inside { Ok(root.join(path)) } else { Err(failed(path, "this path leads out of the archive")) }
@@ -367,8 +369,6 @@ mod tests {
             "",
             "a//b",
             "./a",
-            "c:\\x",
-            "a\\..\\b",
             "a\u{0}b",
             "tables/..",
         ] {

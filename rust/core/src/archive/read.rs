@@ -17,18 +17,27 @@ const BUFFER: usize = 1 << 20;
 pub fn hash(root: &Path, path: &str, bytes: u64, blake3: &str) -> Result<()> {
     let mut file = open(root, path)?;
     size(&file, path, bytes)?;
+    if hashed(&mut file, path)?.1 == blake3 {
+        return Ok(());
+    }
+    Err(failed(path, "its contents are not what was written: the BLAKE3 hash differs"))
+}
+
+/// Size and BLAKE3 of a file that was just written; `path` is what it is called in an error.
+pub fn blake3_of(place: &Path, path: &str) -> Result<(u64, String)> {
+    let mut file = File::open(place).map_err(|error| failed(path, error))?;
+    hashed(&mut file, path)
+}
+
+fn hashed(file: &mut File, path: &str) -> Result<(u64, String)> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     loop {
         match file.read(&mut buffer).map_err(|error| failed(path, error))? {
-            0 => break,
+            0 => return Ok((hasher.count(), hasher.finalize().to_hex().to_string())),
             read => hasher.update(&buffer[..read]),
         };
     }
-    if hasher.finalize().to_hex().as_str() == blake3 {
-        return Ok(());
-    }
-    Err(failed(path, "its contents are not what was written: the BLAKE3 hash differs"))
 }
 
 /// Proves that a file of the archive is there and has its size.

@@ -1,5 +1,7 @@
 //! Tables into an archive, all of one instant.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use self::objects::{StorePlan, objects};
 use super::copy::{default_chunk_bytes, default_lanes};
 use crate::archive::journal::Journal;
 use crate::archive::manifest::{
@@ -49,9 +52,9 @@ pub struct BackupPlan {
     /// Written to the manifest as it is.
     #[serde(default)]
     pub programs: serde_json::Value,
-    /// External files that the caller has put into the archive.
+    /// Stores whose objects come along.
     #[serde(default)]
-    pub files: Vec<StoredFile>,
+    pub stores: Vec<StorePlan>,
 }
 
 pub(super) fn default_memory_bytes() -> usize {
@@ -81,6 +84,9 @@ pub struct BackupSummary {
     /// Of the chunk files.
     pub bytes: u64,
     pub chunks: u64,
+    /// Objects of external stores.
+    pub files: u64,
+    pub file_bytes: u64,
     /// Chunks of an earlier run that were still true.
     pub resumed_chunks: u64,
     pub snapshot: Instance,
@@ -154,7 +160,12 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
     )?;
     let resumed = jobs.iter().map(|job| job.resumed.load(Ordering::Relaxed)).sum();
     let tables = jobs.iter().map(|job| job.finish()).collect::<Result<Vec<_>>>()?;
-    let manifest = backup.manifest(tables, snapshot, &walker);
+    // Any lane is in the snapshot; the walker may not be.
+    let files = match lanes.iter_mut().flatten().next() {
+        Some(reader) => objects(plan, reader, progress)?,
+        None => Vec::new(),
+    };
+    let manifest = backup.manifest(tables, files, snapshot, &walker);
     sweep(&plan.archive, &manifest)?;
     for folder in manifest.tables.iter().zip(&jobs).filter(|(table, _)| !table.chunks.is_empty()) {
         settle(&plan.archive.join(&folder.1.folder))?;
@@ -165,6 +176,8 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         rows: manifest.totals.rows,
         bytes: manifest.totals.bytes,
         chunks: manifest.totals.chunks,
+        files: manifest.totals.files,
+        file_bytes: manifest.totals.file_bytes,
         resumed_chunks: resumed,
         snapshot: manifest.snapshot,
         tables: manifest.tables.iter().map(|table| (table.name.clone(), table.rows)).collect(),
@@ -468,8 +481,13 @@ impl Backup<'_> {
         }
     }
 
-    fn manifest(&self, tables: Vec<Table>, snapshot: Instance, walker: &Connection) -> Manifest {
-        let files = self.plan.files.clone();
+    fn manifest(
+        &self,
+        tables: Vec<Table>,
+        files: Vec<StoredFile>,
+        snapshot: Instance,
+        walker: &Connection,
+    ) -> Manifest {
         let totals = Totals {
             tables: tables.len() as u64,
             rows: tables.iter().map(|table| table.rows).sum(),

@@ -227,8 +227,8 @@ impl Subset {
             let share: f64 = share.trim().parse().map_err(|_| bad())?;
             return if share > 0.0 && share <= 100.0 { Ok(Self::Share(share)) } else { Err(bad().into()) };
         }
-        let (digits, unit) =
-            text.split_at(text.len() - usize::from(text.ends_with(|c: char| !c.is_ascii_digit())));
+        let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+        let unit = text.strip_prefix(digits).unwrap_or_default();
         let shift = match unit {
             "" => 0,
             "K" | "k" => 10,
