@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,8 @@ def backup_schema(
     *,
     connection: Any = None,
     dest_connection: Any = None,
+    with_files: bool = False,
+    source_stores: Mapping[str, Any] | None = None,
     lanes: int = LANES,
     dry_run: bool = False,
     on_event: OnEvent = None,
@@ -62,7 +64,7 @@ def backup_schema(
     """Copy a whole schema, hidden tables included, bit for bit, to one called `backup_name`.
 
     A `backup_name` with a separator in it, or a path, is an archive: a folder of Parquet files
-    and a manifest (see `check_backup`).
+    and a manifest (see `check_backup`), with the objects of external stores too if `with_files`.
 
     The copy holds no foreign key into another schema, because it would block deletes there; such
     keys, and programs (triggers, views, routines, events), are kept in its hidden table
@@ -71,7 +73,7 @@ def backup_schema(
     comparison. A call that was interrupted is finished by the same call.
 
     Returns `tables_backed_up` and `rows_backed_up` (hidden tables included), `backup_location`,
-    `snapshot`, `notes`, `time_taken` in seconds; with `dry_run` also `plan` (sentences) and `ddl`,
+    `snapshot`, `notes`, `time_taken` in seconds (an archive's also as `write_archive` says); with `dry_run` also `plan` (sentences) and `ddl`,
     and nothing is written.
 
     Raises `NotFound`, `InvalidArgument`, and `DestinationNotEmpty` when `backup_name` holds
@@ -79,7 +81,13 @@ def backup_schema(
     """
     began = time.monotonic()
     if is_archive(backup_name):
-        return _archive(schema, backup_name, connection, lanes, dry_run, on_event)
+        archived = {"with_files": with_files, "source_stores": source_stores, "lanes": lanes}
+        return _archive(schema, backup_name, connection, dry_run, on_event, archived)
+    if with_files:
+        raise InvalidArgument(
+            "a schema on a server cannot hold the files of stores",
+            hint="name an archive, a folder: with a separator, such as './my_backup'",
+        )
     with open_ends(connection, dest_connection) as ends:
         check_names({schema: backup_name}, ends.same_server)
         check_kinds(ends)
@@ -107,11 +115,16 @@ def backup_schema(
 
 
 def _archive(
-    schema: str, location: Any, connection: Any, lanes: int, dry_run: bool, on_event: OnEvent
+    schema: str,
+    location: Any,
+    connection: Any,
+    dry_run: bool,
+    on_event: OnEvent,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     server = resolve(connection)
     if not dry_run:
-        written = write_archive(server, schema, location, lanes=lanes, on_event=on_event)
+        written = write_archive(server, schema, location, on_event=on_event, **options)
         return {"notes": [], **written}
     folder = folder_of(location)
     refuse_used(folder)

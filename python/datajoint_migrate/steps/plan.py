@@ -75,12 +75,10 @@ def copy_plan(
     route: str,
     lanes: int = LANES,
     compare: dict[str, Any] | None = None,
-    load: str = "auto",
 ) -> dict[str, Any]:
     """A whole copy plan, with a journal in every destination schema.
 
-    `load` is "insert" where `LOAD DATA` must not be used. `compare` (see `comparison`) proves
-    the copy under the snapshot it was made from.
+    `compare` (see `comparison`) proves the copy under the snapshot it was made from.
 
     The journals stay until the caller's own work on the copy is done too.
     """
@@ -90,7 +88,7 @@ def copy_plan(
         "lanes": lanes,
         "chunk_bytes": CHUNK_BYTES,
         "memory_bytes": MEMORY_BYTES,
-        "load": load,
+        "load": "auto",
         "snapshot": True,
         "journal": True,
         "keep_journal": True,

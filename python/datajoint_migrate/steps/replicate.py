@@ -105,10 +105,7 @@ def fill(
     def proof(names: list[Name]) -> dict[str, Any]:
         return comparison(wanted(names), tolerance=0)
 
-    load = "auto"
-    if ends.destination.is_mariadb and any(map(_renumbers, matches.values())):
-        load = "insert"
-    copied = run_copy(ends, plans, lanes=lanes, on_event=on_event, compare=proof, load=load)
+    copied = run_copy(ends, plans, lanes=lanes, on_event=on_event, compare=proof)
     found = {source_name(table): table for table in copied["compared"]}
     waiting = [name for name in tables if name not in found]
     if waiting:
@@ -121,7 +118,7 @@ def fill(
             # the instant they are read at.
             logger.warning("%d tables were written to during the copy", len(differing))
             again = [plan for plan in plans if source_name(plan) in differing]
-            copied = copy_again(ends, copied, again, lanes, on_event, proof, load)
+            copied = copy_again(ends, copied, again, lanes, on_event, proof)
             found |= {source_name(table): table for table in copied["compared"]}
     refuse_differing(found)
     for pair in tables.values():
@@ -130,16 +127,6 @@ def fill(
         {name: int(table["destination_row_count"]) for (_, name), table in found.items()},
         {name: str(table["digest"]) for (_, name), table in found.items()},
         copied["snapshot"],
-    )
-
-
-def _renumbers(match: Match) -> bool:
-    """Whether MariaDB's LOAD DATA would number a key of 0 anew, whatever sql_mode says.
-
-    It forgets that the key was given when the statement sets another column by an expression.
-    """
-    return any(pair.source.auto_increment for pair in match.pairs) and any(
-        pair.kind != "value" for pair in match.pairs
     )
 
 

@@ -58,7 +58,6 @@ def run_copy(
     assume_quiet: bool = False,
     on_event: OnEvent = None,
     compare: Compare = None,
-    load: str = "auto",
 ) -> dict[str, Any]:
     """Copy the tables of a plan by the best route and return the engine's result, merged.
 
@@ -71,7 +70,6 @@ def run_copy(
 
     With `compare` what came through us is compared under the snapshot it was read from: key
     `compared` lists the engine's findings. What went inside the server is the caller's to compare.
-    `load`: as in `copy_plan`.
     """
     inside = [table for table in tables if not needs_river(table)] if ends.same_server else []
     names = [source_name(table) for table in tables]
@@ -84,9 +82,9 @@ def run_copy(
     results = []
     postpone(ends.source, ends.destination, tables)
     if inside:
-        results.append(_run(ends, inside, "server", lanes, on_event, None, load))
+        results.append(_run(ends, inside, "server", lanes, on_event, None))
     if through:
-        results.append(_run(ends, through, "river", lanes, on_event, compare, load))
+        results.append(_run(ends, through, "river", lanes, on_event, compare))
     build_postponed(ends.destination, [destination_name(table) for table in tables])
     merged = _merge(results)
     if not inside:
@@ -104,9 +102,9 @@ def run_copy(
             "%d source tables were written to during the copy; copying them again", len(again)
         )
         before = after
-        merged = copy_again(ends, merged, again, lanes, on_event, compare, load)
+        merged = copy_again(ends, merged, again, lanes, on_event, compare)
     logger.warning("the source does not come to rest; copying everything under one snapshot")
-    return copy_again(ends, merged, tables, lanes, on_event, compare, load)
+    return copy_again(ends, merged, tables, lanes, on_event, compare)
 
 
 def copy_again(
@@ -116,7 +114,6 @@ def copy_again(
     lanes: int,
     on_event: OnEvent,
     compare: Compare = None,
-    load: str = "auto",
 ) -> dict[str, Any]:
     """Empty the destinations of these tables and copy them anew through us.
 
@@ -126,7 +123,7 @@ def copy_again(
     for schema, table in sorted(emptied):
         forget(ends.destination, [(schema, table)])
         ends.destination.execute(f"TRUNCATE TABLE {quote(schema, table)}")
-    fresh = _run(ends, tables, "river", lanes, on_event, compare, load)
+    fresh = _run(ends, tables, "river", lanes, on_event, compare)
     kept = [table for table in merged["tables"] if destination_name(table) not in emptied]
     both = _merge([{**merged, "tables": kept}, fresh])
     both["rows_copied"] = sum(table["rows_copied"] for table in both["tables"])
@@ -141,10 +138,9 @@ def _run(
     lanes: int,
     on_event: OnEvent,
     compare: Compare,
-    load: str,
 ) -> dict[str, Any]:
     comparison = compare([source_name(table) for table in tables]) if compare else None
-    plan = copy_plan(ends.specs(), tables, route=route, lanes=lanes, compare=comparison, load=load)
+    plan = copy_plan(ends.specs(), tables, route=route, lanes=lanes, compare=comparison)
     return _core.copy(plan, on_event)
 
 
