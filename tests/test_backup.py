@@ -332,6 +332,8 @@ def test_rows_without_their_parents_are_refused_and_nothing_changes(small: Small
     with pytest.raises(Mismatch, match=r"bak_lab\.mouse"):
         restore(small, "bak_rig_b", small.rig, True)
     assert rows(small.server, small.rig) == before
+    # What was made beside holds no key into production either.
+    assert "bak_lab" not in str(definitions(small.server, "bak_rig_restoring"))
 
 
 def test_rows_of_other_schemas_never_lose_their_parents(small: Small) -> None:
@@ -395,6 +397,19 @@ def test_keys_that_lead_nowhere_find_the_restored_tables(small: Small) -> None:
     restore(small, "bak_lab_b", small.lab)
     with pytest.raises(servers.ServerError, match="1451"):
         small.server.sql(f"DELETE FROM `{small.lab}`.mouse WHERE mouse_id = 2")
+
+
+def test_rows_that_have_no_parents_anyway_do_not_stop_a_restore(small: Small) -> None:
+    backup(small, small.lab)
+    small.server.sql(
+        f"INSERT INTO `{small.lab}`.mouse VALUES (400, 'rat', 1, NULL);"
+        f"INSERT INTO `{small.rig}`._recording (mouse_id, `signal`)"
+        f" SELECT 400, `signal` FROM `{small.rig}`._recording LIMIT 1;"
+        f"SET foreign_key_checks=0; DROP DATABASE `{small.lab}`"
+    )
+    [note] = restore(small, "bak_lab_b", small.lab)["notes"]
+    assert "lacks the parents" in note
+    assert "400" in note
 
 
 def test_an_open_transaction_stops_the_exchange_and_nothing_is_lost(

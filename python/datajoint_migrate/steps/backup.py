@@ -73,8 +73,8 @@ def backup_schema(
     comparison. A call that was interrupted is finished by the same call.
 
     Returns `tables_backed_up` and `rows_backed_up` (hidden tables included), `backup_location`,
-    `snapshot`, `notes`, `time_taken` in seconds (an archive's also as `write_archive` says); with `dry_run` also `plan` (sentences) and `ddl`,
-    and nothing is written.
+    `snapshot`, `notes`, `time_taken` in seconds; an archive's also `bytes` and `files_backed_up`;
+    with `dry_run` also `plan` (sentences) and `ddl`, and nothing is written.
 
     Raises `NotFound`, `InvalidArgument`, and `DestinationNotEmpty` when `backup_name` holds
     anything already, a finished backup included.
@@ -239,6 +239,11 @@ def _notes(job: _Job) -> list[str]:
         notes.append(
             f"events are kept in {RECORD} only, so that none runs twice: {', '.join(events)}"
         )
+    notes += [
+        f"the {program} is not backed up: its definition cannot be read"
+        for program in job.programs
+        if program.kind == "event" and not program.create
+    ]
     return notes
 
 
@@ -309,6 +314,12 @@ def make_programs(
 def outward_keys(table: Table, home: str) -> Table:
     """The table with its keys into other schemas only."""
     keys = tuple(key for key in table.foreign_keys if key.ref_schema != home)
+    return dataclasses.replace(table, foreign_keys=keys)
+
+
+def inward_keys(table: Table, home: str) -> Table:
+    """The table with its keys into its own schema only."""
+    keys = tuple(key for key in table.foreign_keys if key.ref_schema == home)
     return dataclasses.replace(table, foreign_keys=keys)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.tables import Schema
+from datajoint_migrate.catalog.tables import ForeignKey, Table
 from datajoint_migrate.errors import DestinationNotEmpty, Mismatch
 from datajoint_migrate.steps.archive import is_archive
-from datajoint_migrate.steps.backup import key_name, outward_keys
+from datajoint_migrate.steps.backup import inward_keys, key_name
 from datajoint_migrate.steps.ends import Ends, check_names, open_ends, read_if_there
 from datajoint_migrate.steps.exchange import (
     PROGRESS,
@@ -190,10 +190,11 @@ def _load(ends: Ends, origin: Origin, exchange: Exchange, lanes: int, on_event: 
 
 
 def _put_keys_back(ends: Ends, origin: Origin, exchange: Exchange, replicas: list[Replica]) -> None:
-    """Prove all keys; keys into other schemas are added last, as the shortest time in the way."""
+    """Prove all keys, and add those into other schemas as late as can be."""
     session = ends.destination
-    there = restored(session, exchange)
-    _refuse_orphans(session, origin, exchange, there, outward=False)
+    there = restored(session, exchange).tables
+    inward = [inward_keys(table, exchange.working) for table in there.values()]
+    _refuse_orphans(session, origin, exchange, inward, outward=False)
     outward = [key for replica in replicas for key in replica.outward]
     if outward and origin.is_backup and exchange.dest != origin.schema:
         keys = ", ".join(str(key) for key in outward[:10])
@@ -202,34 +203,36 @@ def _put_keys_back(ends: Ends, origin: Origin, exchange: Exchange, replicas: lis
             f" left out, where they would block deletes: {keys}"
         )
         return
-    for key in outward:
-        present = {each.name for each in there.tables[key.table].foreign_keys}
-        if key.name not in present:
-            _add(session, exchange, key)
-    again = restored(session, exchange)
-    only = [outward_keys(table, exchange.working) for table in again.tables.values()]
     missing = {
-        (key.ref_schema, key.ref_table)
-        for table in only
-        for key in table.foreign_keys
-        if not has_table(session, key.ref_schema, key.ref_table)
+        (key.schema, key.parent)
+        for key in outward
+        if not has_table(session, key.schema, key.parent)
     }
     exchange.notes += [
         f"{exchange.dest} refers to {'.'.join(name)}, which is not there (yet): restore it too"
         for name in sorted(missing)
     ]
-    tables = [
-        dataclasses.replace(
-            table,
-            foreign_keys=tuple(
-                key for key in table.foreign_keys if (key.ref_schema, key.ref_table) not in missing
-            ),
-        )
-        for table in only
+    proved = [
+        dataclasses.replace(there[key.table], foreign_keys=(_key(key),))
+        for key in outward
+        if (key.schema, key.parent) not in missing
     ]
-    again.tables.clear()
-    again.tables.update((table.name, table) for table in tables)
-    _refuse_orphans(session, origin, exchange, again, outward=True)
+    _refuse_orphans(session, origin, exchange, proved, outward=True)
+    for key in outward:
+        if key.name not in {each.name for each in there[key.table].foreign_keys}:
+            _add(session, exchange, key)
+
+
+def _key(key: OutwardKey) -> ForeignKey:
+    return ForeignKey(
+        name=key.name,
+        columns=key.columns,
+        ref_schema=key.schema,
+        ref_table=key.parent,
+        ref_columns=key.parent_columns,
+        on_update="",
+        on_delete="",
+    )
 
 
 def _add(session: Session, exchange: Exchange, key: OutwardKey) -> None:
@@ -237,9 +240,9 @@ def _add(session: Session, exchange: Exchange, key: OutwardKey) -> None:
 
 
 def _refuse_orphans(
-    session: Session, origin: Origin, exchange: Exchange, there: Schema, *, outward: bool
+    session: Session, origin: Origin, exchange: Exchange, tables: list[Table], *, outward: bool
 ) -> None:
-    for orphan in find_orphans(session, there.tables.values()):
+    for orphan in find_orphans(session, tables):
         table = orphan["table"].split(".", 1)[1]
         # An archive does not say which keys into other schemas held; its own rows it does prove.
         known = origin.archived is None or not outward

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import Token, parse, text_of, tokens
+from datajoint_migrate.target.ddl import Item, Token, parse, text_of, tokens
 
 
 @dataclass(frozen=True)
 class OutwardKey:
-    """A foreign key into another schema: its name, its parent, and its line of the DDL."""
+    """A foreign key into another schema: its name, columns and parent, and its line of DDL."""
 
     table: str
     name: str
+    columns: tuple[str, ...]
     schema: str
     parent: str
+    parent_columns: tuple[str, ...]
     definition: str
 
     def __str__(self) -> str:
@@ -57,12 +59,24 @@ def replicate(
             if schema is not None and schema in home:
                 item.repoint(dest)
             elif schema is not None:
-                outward.append(OutwardKey(table, item.name, schema, parent, text_of(item.parts)))
+                outward.append(_outward(table, item, schema, parent))
                 if not keep_outward:
                     continue
         items.append(item)
     text.items = items
     return Replica(table, text.render(), tuple(outward))
+
+
+def _outward(table: str, item: Item, schema: str, parent: str) -> OutwardKey:
+    ends: tuple[list[str], list[str]] = ([], [])
+    depth = far = 0
+    for token in item.parts:
+        depth += (token.text == "(") - (token.text == ")")
+        far = far or int(token.word == "REFERENCES")
+        if depth and token.kind == "name":
+            ends[far].append(token.name)
+    mine, theirs = tuple(ends[0]), tuple(ends[1])
+    return OutwardKey(table, item.name, mine, schema, parent, theirs, text_of(item.parts))
 
 
 def comparable(create: str) -> str:
