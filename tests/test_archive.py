@@ -26,6 +26,7 @@ from datajoint_migrate import (
     StoreMissing,
 )
 from datajoint_migrate.catalog.connection import resolve
+from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.steps.archive import (
     Archived,
     check_backup,
@@ -258,6 +259,28 @@ def test_pandas_duckdb_and_pyarrow_read_it_without_us(
     assert found["zero"] == ["90000", "89999", "b'0000-00-00 00:00:00'"]
     assert sorted(found["doubles"]) == ["-0x0.0p+0"] * 3 + ["0x0.0p+0"]
     assert found["type"] == "2024-01-01"
+
+
+@pytest.mark.parametrize("kind", ["mysql", "mariadb"])
+def test_views_triggers_and_routines_come_along_as_text(
+    request: pytest.FixtureRequest, fresh: Fresh, tmp_path: Path, kind: str
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    fresh(server, "arc_rig", "arc_lab")
+    small = make(server, "arc", tmp_path / "store")
+    server.sql(
+        f"USE `{small.lab}`; CREATE VIEW heavy AS SELECT * FROM mouse WHERE weight > 1;"
+        "CREATE TRIGGER tidy BEFORE INSERT ON mouse FOR EACH ROW SET NEW.species = 'rat';"
+        "CREATE PROCEDURE nothing() SELECT 'é'"
+    )
+    write_archive(resolve(server.url), small.lab, tmp_path / "archive")
+    with resolve(server.url).session(read_only=True) as session:
+        assert read_archive(tmp_path / "archive").programs == read_programs(session, small.lab)
+    assert len(read_archive(tmp_path / "archive").programs) == 3
+    for lie in ({"kind": "user"}, {"schema": "mysql"}, {"more": 1}, {"create": 7}):
+        change(tmp_path / "archive", lambda m, lie=lie: m["programs"][0].update(lie))
+        with pytest.raises(ArchiveFailed, match=r"manifest\.json"):
+            read_archive(tmp_path / "archive")
 
 
 # -- interrupted ---------------------------------------------------------------------------------

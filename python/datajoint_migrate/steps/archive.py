@@ -6,22 +6,30 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.connection import Server
 from datajoint_migrate.catalog.externals import TRACKING
+from datajoint_migrate.catalog.programs import Kind, Program, read_programs
 from datajoint_migrate.catalog.stores import Store, get_store
 from datajoint_migrate.catalog.stores import source_stores as stores_of
 from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
-from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, NotFound
+from datajoint_migrate.errors import ArchiveFailed, DestinationNotEmpty, InvalidArgument, NotFound
 from datajoint_migrate.steps.ends import schema_exists
 from datajoint_migrate.steps.journal import started
 from datajoint_migrate.steps.keys import has_rows
-from datajoint_migrate.steps.plan import CHUNK_BYTES, JOURNAL, LANES, MEMORY_BYTES, key_index
+from datajoint_migrate.steps.plan import (
+    CHUNK_BYTES,
+    JOURNAL,
+    LANES,
+    MEMORY_BYTES,
+    POSTPONED,
+    key_index,
+)
 from datajoint_migrate.steps.route import OnEvent
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -49,7 +57,7 @@ class Archived:
     charset: str
     collation: str
     tables: dict[str, ArchivedTable]
-    programs: list[dict[str, Any]]
+    programs: list[Program]
     snapshot: dict[str, Any]
     server_version: str
     rows: int
@@ -107,7 +115,8 @@ def write_archive(
     refuse_used(folder)
     with server.session(read_only=True) as session:
         found = read_schema(session, schema)
-    plan = backup_plan(server, found, folder, lanes)
+        programs = read_programs(session, schema)
+    plan = backup_plan(server, found, folder, lanes, programs)
     if with_files:
         plan["stores"] = _stores(found, stores_of(source_stores))
     summary = _core.backup(plan, on_event)
@@ -138,9 +147,12 @@ def refuse_used(folder: Path) -> None:
         )
 
 
-def backup_plan(server: Server, schema: Schema, folder: Path, lanes: int) -> dict[str, Any]:
+def backup_plan(
+    server: Server, schema: Schema, folder: Path, lanes: int, programs: Iterable[Program] = ()
+) -> dict[str, Any]:
     """The engine's plan: plain values, readable before anything happens."""
-    tables = [table for table in schema.tables.values() if table.name != JOURNAL]
+    passing = (JOURNAL, POSTPONED)
+    tables = [table for table in schema.tables.values() if table.name not in passing]
     return {
         "source": server.spec(),
         "archive": str(folder),
@@ -152,7 +164,7 @@ def backup_plan(server: Server, schema: Schema, folder: Path, lanes: int) -> dic
         "chunk_bytes": CHUNK_BYTES,
         "memory_bytes": MEMORY_BYTES,
         "tables": [_planned(table) for table in tables],
-        "programs": [],
+        "programs": [asdict(program) for program in programs],
         "stores": [],
     }
 
@@ -228,7 +240,7 @@ def read_archive(location: Any) -> Archived:
         charset=manifest["charset"],
         collation=manifest["collation"],
         tables={table["name"]: _archived(table) for table in manifest["tables"]},
-        programs=list(manifest["programs"] or ()),
+        programs=[_program(item, manifest["schema"]) for item in manifest["programs"] or ()],
         snapshot=manifest["snapshot"],
         server_version=manifest["server_version"],
         rows=manifest["totals"]["rows"],
@@ -244,6 +256,24 @@ def _archived(table: Mapping[str, Any]) -> ArchivedTable:
         primary_key=tuple(table["primary_key"]),
         rows=table["rows"],
     )
+
+
+def _program(item: Any, schema: str) -> Program:
+    """A program of the manifest, which may say anything."""
+    try:
+        program = Program(**item)
+    except TypeError:
+        raise ArchiveFailed(f"{MANIFEST}: what it says of a program cannot be read") from None
+    texts = [getattr(program, part.name) for part in fields(Program)]
+    kinds = get_args(Kind)
+    if (
+        program.kind not in kinds
+        or program.schema != schema
+        or not program.name
+        or not all(isinstance(text, str | None) for text in texts)
+    ):
+        raise ArchiveFailed(f"{MANIFEST}: what it says of the program {program.name!r} cannot be")
+    return program
 
 
 def load_archive(
@@ -292,7 +322,6 @@ def load_archive(
             "destination": server.spec(),
             "schema": dest_schema,
             "lanes": lanes,
-            "chunk_bytes": CHUNK_BYTES,
             "memory_bytes": MEMORY_BYTES,
         },
         on_event,

@@ -362,16 +362,7 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_out_of_the_archive_is_refused() {
-        for path in [
-            "../x",
-            "/etc/passwd",
-            "a/../../x",
-            "",
-            "a//b",
-            "./a",
-            "a\u{0}b",
-            "tables/..",
-        ] {
+        for path in ["../x", "/etc/passwd", "a/../../x", "", "a//b", "./a", "a\u{0}b", "tables/.."] {
             let said = refused("/tables/0/chunks/0/path", path.into());
             assert!(said.contains("leads out"), "{path}: {said}");
         }

@@ -116,3 +116,65 @@ fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
 fn guarded<T>(path: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(path, &"its bytes make no sense")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int32Array, LargeBinaryArray, LargeStringArray};
+
+    use super::*;
+    use crate::archive::write::ChunkWriter;
+
+    #[test]
+    fn a_byte_flipped_anywhere_is_an_error_of_the_hash_and_never_a_panic_of_the_decoder() {
+        let root = std::env::temp_dir().join(format!("djm-flipped-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let columns: [(&str, ArrayRef); 3] = [
+            ("id", Arc::new(Int32Array::from_iter_values(0..50))),
+            ("name", Arc::new(LargeStringArray::from_iter_values((0..50).map(|row| format!("é{row}"))))),
+            ("blob", Arc::new(LargeBinaryArray::from_iter_values((0..50).map(|row: u8| [row; 3])))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("valid");
+        let mut writer = ChunkWriter::create(&root, "a.parquet", &batch, 1 << 20).expect("created");
+        writer.batch(&batch).expect("written");
+        let written = writer.finish().expect("finished");
+        let file = ChunkFile {
+            path: "a.parquet".into(),
+            rows: 50,
+            bytes: written.bytes,
+            blake3: written.blake3,
+            digest: String::new(),
+        };
+        let whole = fs::read(root.join("a.parquet")).expect("there");
+        for at in 0..whole.len() {
+            let mut data = whole.clone();
+            data[at] ^= 1 << (at % 8);
+            fs::write(root.join("a.parquet"), &data).expect("written");
+            assert!(hash(&root, &file.path, file.bytes, &file.blake3).is_err(), "byte {at}");
+            // As if the manifest had been made to match.
+            if let Ok(chunk) = Chunk::open(&root, &file, 1 << 20) {
+                let _ = chunk.collect::<Vec<_>>();
+            }
+        }
+        for end in 0..whole.len() {
+            fs::write(root.join("a.parquet"), &whole[..end]).expect("written");
+            assert!(exists(&root, &file.path, file.bytes).is_err());
+            assert!(Chunk::open(&root, &file, 1 << 20).is_err(), "{end} bytes");
+        }
+        let _ = fs::remove_dir_all(&root);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_out_of_the_archive_is_not_followed() {
+        let root = std::env::temp_dir().join(format!("djm-linked-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).expect("made");
+        std::os::unix::fs::symlink("/etc", root.join("tables")).expect("linked");
+        let error = exists(&root, "tables/hostname", 1).expect_err("refused");
+        assert!(error.to_string().contains("leads out"), "{error}");
+        let _ = fs::remove_dir_all(&root);
+    }
+}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::backup::{default_memory_bytes, natural_of, select_of};
-use super::copy::{LoadBy, default_chunk_bytes, default_lanes};
+use super::copy::default_lanes;
 use crate::archive::manifest::{ChunkFile, Manifest, Table, failed, hex};
 use crate::archive::read::{Chunk as Opened, hash};
 use crate::convert::natural::Natural;
@@ -32,20 +32,10 @@ pub struct RestorePlan {
     pub destination: Server,
     /// The schema that has the tables, under their own names.
     pub schema: String,
-    /// All tables of the archive if not given.
-    #[serde(default)]
-    pub tables: Option<Vec<String>>,
     #[serde(default = "default_lanes")]
     pub lanes: usize,
-    #[serde(default = "default_chunk_bytes")]
-    pub chunk_bytes: u64,
     #[serde(default = "default_memory_bytes")]
     pub memory_bytes: usize,
-    #[serde(default)]
-    pub load: LoadBy,
-    /// The journal stays when the rows are there: the caller removes it when its own work is done.
-    #[serde(default)]
-    pub keep_journal: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -87,17 +77,13 @@ struct Restore<'a> {
 pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary> {
     let begun = Instant::now();
     let manifest = Manifest::read(&plan.archive)?;
-    let tables = chosen(&manifest, plan.tables.as_deref())?;
+    let tables = &manifest.tables;
     let mut control = open_destination(&plan.destination)?;
     let restore = Restore {
         plan,
         progress,
         journal: Journal::new(&plan.schema),
-        infile: match plan.load {
-            LoadBy::Auto => allows_infile(&mut control)?,
-            LoadBy::Infile => true,
-            LoadBy::Insert => false,
-        },
+        infile: allows_infile(&mut control)?,
         batch_bytes: (plan.memory_bytes / (4 * plan.lanes.max(1))).clamp(1 << 16, 4 << 20),
         resumed: AtomicU64::new(0),
     };
@@ -105,14 +91,14 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
     let mut lanes = (0..plan.lanes.max(1))
         .map(|_| open_destination(&plan.destination).map(Some))
         .collect::<Result<Vec<Lane>>>()?;
-    for table in &tables {
+    for table in tables {
         progress.expect(table.rows);
     }
     let mut jobs = Vec::with_capacity(tables.len());
     run(
         &mut lanes,
         |queue| {
-            for table in &tables {
+            for table in tables {
                 progress.check()?;
                 let job = Arc::new(restore.begin(table, &mut control).at(|| restore.place(&table.name))?);
                 jobs.push(job.clone());
@@ -123,9 +109,7 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
         |lane, job: Job| restore.work(lane, &job).at(|| restore.place(&job.table.table.name)),
     )?;
     restore.prove(&jobs)?;
-    if !plan.keep_journal {
-        control.execute(&restore.journal.remove())?;
-    }
+    control.execute(&restore.journal.remove())?;
     Ok(RestoreSummary {
         rows: tables.iter().map(|table| table.rows).sum(),
         bytes: tables.iter().map(|table| table.bytes).sum(),
@@ -134,15 +118,6 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
         tables: tables.iter().map(|table| (table.name.clone(), table.rows)).collect(),
         time_taken: begun.elapsed().as_secs_f64(),
     })
-}
-
-fn chosen<'a>(manifest: &'a Manifest, names: Option<&[String]>) -> Result<Vec<&'a Table>> {
-    let Some(names) = names else { return Ok(manifest.tables.iter().collect()) };
-    let found = |name: &String| {
-        let table = manifest.tables.iter().find(|table| table.name == *name);
-        table.ok_or_else(|| Kind::Plan(format!("the archive has no table `{name}`")).into())
-    };
-    names.iter().map(found).collect()
 }
 
 fn open_destination(server: &Server) -> Result<Connection> {
