@@ -437,6 +437,15 @@ def test_an_archive_is_restored_like_a_schema(small: Small, tmp_path: Path) -> N
     result = backup_schema(small.rig, folder, connection=small.server.url)
     assert (result["tables_backed_up"], result["rows_backed_up"]) == (3, 23)
     before, full = definitions(small.server, small.rig), rows(small.server, small.rig)
+    add_programs(small)
+    lab = str(tmp_path / "archives" / "lab")
+    backup_schema(small.lab, lab, connection=small.server.url)
+    assert problems(small, small.lab, lab) == []
+    made = programs(small, small.lab)
+    small.server.sql(f"DROP VIEW `{small.lab}`.heavier")
+    assert len(problems(small, small.lab, lab)) == 1
+    restore(small, lab, small.lab, True)
+    assert programs(small, small.lab) == made
     with pytest.raises(DestinationNotEmpty, match="overwrite=True"):
         restore(small, folder, small.rig)
     tested = restore(small, folder, "bak_rig_test")
@@ -448,6 +457,16 @@ def test_an_archive_is_restored_like_a_schema(small: Small, tmp_path: Path) -> N
     assert rows(small.server, small.rig) == full
     assert definitions(small.server, small.rig) == before
     assert small.count(again["kept"], "_recording") == 0
+
+
+def test_files_go_into_an_archive_only(small: Small, tmp_path: Path) -> None:
+    options = {"with_files": True, "source_stores": small.source_stores}
+    with pytest.raises(InvalidArgument, match="archive"):
+        backup_schema(small.rig, "bak_rig_b", connection=small.server.url, **options)
+    folder = str(tmp_path / "archive")
+    result = backup_schema(small.rig, folder, connection=small.server.url, **options)
+    # Two objects belong to no row any more.
+    assert result["files_backed_up"] == len(small.objects) - 2
 
 
 def test_a_missing_unfinished_or_damaged_archive_leaves_the_destination_alone(

@@ -121,7 +121,7 @@ def _from_archive(ends: Ends, backup: str) -> Origin:
         charset=archived.charset,
         collation=archived.collation,
         creates={name: table.create for name, table in archived.tables.items()},
-        programs=[Program(**program) for program in archived.programs],
+        programs=archived.programs,
         archived=archived,
     )
 

@@ -14,7 +14,13 @@ from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.steps import journal
-from datajoint_migrate.steps.archive import backup_plan, check_backup, folder_of, is_archive
+from datajoint_migrate.steps.archive import (
+    backup_plan,
+    check_backup,
+    folder_of,
+    is_archive,
+    read_archive,
+)
 from datajoint_migrate.steps.ends import Ends, open_ends, schema_exists
 from datajoint_migrate.steps.plan import LANES, compare_plan, compare_table
 from datajoint_migrate.steps.record import has_record, read_record
@@ -102,8 +108,7 @@ def _prove_archive(ends: Ends, source: Schema, backup: str) -> list[str]:
     tables = {table["name"]: table for table in manifest["tables"]}
     then = {name: table["create"] for name, table in tables.items()}
     same, changed = _declared(source, then, backup)
-    programs = [Program(**program) for program in manifest["programs"] or ()]
-    changed += _programs(ends, source.name, programs, backup)
+    changed += _programs(ends, source.name, read_archive(backup).programs, backup)
     now = _digests(ends, source, same)
     return [
         *problems,
