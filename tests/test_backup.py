@@ -23,6 +23,7 @@ from datajoint_migrate import (
     MigrationError,
     Mismatch,
     NotFound,
+    PermissionMissing,
     backup_schema,
     restore_schema,
 )
@@ -197,6 +198,30 @@ def test_schema_defaults_and_what_people_do_by_hand_survive(small: Small) -> Non
     assert [str(value) for value in found[0]] == ["0", "5", "10", "6"]
     for name in ("bak_lab_b", "bak_lab_test"):
         assert "latin1_bin" in str(small.server.sql(f"SHOW CREATE DATABASE `{name}`")[0][1])
+
+
+def test_any_schema_can_be_restored_from_as_it_is(small: Small) -> None:
+    """One that somebody copied or renamed by hand: no record, and keys into other schemas."""
+    before = definitions(small.server, small.rig)
+    restore(small, small.rig, "bak_rig_test")
+    assert definitions(small.server, "bak_rig_test") == before
+    assert rows(small.server, "bak_rig_test") == rows(small.server, small.rig)
+
+
+def test_a_missing_privilege_is_named_and_nothing_is_made(small: Small) -> None:
+    small.server.sql(
+        "CREATE USER IF NOT EXISTS 'bak_reader'@'%' IDENTIFIED BY 'x';"
+        f"GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON `{small.lab}`.* TO 'bak_reader'@'%'"
+    )
+    reader = {"host": small.server.host, "port": small.server.port, "user": "bak_reader"}
+    try:
+        with pytest.raises(PermissionMissing, match="bak_lab_b"):
+            backup_schema(small.lab, "bak_lab_b", connection={**reader, "password": "x"})
+        with pytest.raises(PermissionMissing, match="bak_lab_test"):
+            restore_schema(small.lab, "bak_lab_test", connection={**reader, "password": "x"})
+    finally:
+        small.server.sql("DROP USER 'bak_reader'@'%'")
+    assert schemas(small) == {small.lab, small.rig}
 
 
 def test_production_goes_on_while_it_is_backed_up(small: Small) -> None:

@@ -27,6 +27,7 @@ from datajoint_migrate.steps.ends import (
 )
 from datajoint_migrate.steps.keys import find_orphans
 from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
+from datajoint_migrate.steps.proof import prove_backup as prove_backup  # the third of the trio
 from datajoint_migrate.steps.record import (
     RECORD,
     Kept,
