@@ -19,10 +19,12 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
 )
+from datajoint_migrate.steps.charset import check_charset, prove_charset, same_charsets
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
 from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.target.charset import COLLATION, UTF8MB4, Charset
 from datajoint_migrate.target.ddl import literal
 from datajoint_migrate.target.declare import Declaration, check_map, declare
 from datajoint_migrate.target.lineage import LINEAGE, Lineage
@@ -44,6 +46,7 @@ class Building:
     declarations: list[Declaration]
     lineage: list[Lineage]
     notes: list[str] = field(default_factory=list)
+    charset: Charset = "keep"
 
     @property
     def tables(self) -> list[str]:
@@ -52,16 +55,18 @@ class Building:
 
     def create_database(self, collations: set[str]) -> str:
         """The statement that makes the schema, with the source's defaults where they exist."""
-        sql = (
-            f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {self.source.charset}"
-        )
-        if self.source.collation in collations:
-            sql += f" COLLATE {self.source.collation}"
+        charset, collation = self.source.charset, self.source.collation
+        if self.charset == UTF8MB4 and charset != UTF8MB4:
+            charset, collation = UTF8MB4, COLLATION
+        sql = f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {charset}"
+        if collation in collations:
+            sql += f" COLLATE {collation}"
         return sql
 
 
-def check_options(external: str, unsigned: str) -> None:
-    """Raises `InvalidArgument` for an unknown `external` or `unsigned`."""
+def check_options(external: str, unsigned: str, charset: str = "keep") -> None:
+    """Raises `InvalidArgument` for an unknown `external`, `unsigned` or `charset`."""
+    check_charset(charset)
     for name, value, known in (
         ("external", external, ("defer", "convert")),
         ("unsigned", unsigned, ("keep", "widen")),
@@ -80,6 +85,7 @@ def plan_schema(
     unsigned: Unsigned,
     adapters: Mapping[str, str] | None = None,
     store_map: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
 ) -> Building:
     """Decide everything about one parallel schema; nothing is written.
 
@@ -106,11 +112,13 @@ def plan_schema(
             store_map=store_map,
             dest_is_mariadb=ends.destination.is_mariadb,
             taken=taken,
+            charset=charset,
         )
         declarations.append(_with_origin(declaration, schema.name))
         notes += declaration.notes
+    prove_charset(ends.source, ends.destination, schema, schema_map, declarations, charset)
     rows = rows_of(family, [dest], schema_map)
-    return Building(schema, dest, declarations, rows, notes)
+    return Building(schema, dest, declarations, rows, notes, charset)
 
 
 def _spare(schema: Schema) -> str | None:
@@ -189,10 +197,11 @@ def check_destination(session: Session, building: Building) -> set[str]:
 
 
 def is_declared(table: Table, declaration: Declaration) -> bool:
-    """Whether a table is what the declaration makes, judged by its columns and their comments."""
+    """Whether a table is what the declaration makes, judged by its columns, their comments and
+    character sets."""
     return [(column.name, column.comment) for column in table.columns] == [
         (column.name, column.comment) for column in declaration.columns
-    ]
+    ] and same_charsets(table, declaration)
 
 
 def _not_empty(building: Building, what: str) -> DestinationNotEmpty:
