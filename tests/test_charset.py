@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,14 @@ from conftest import Fresh, drop
 from datajoint_migrate import (
     DestinationNotEmpty,
     InvalidArgument,
-    MigrationError,
     Unconvertible,
     compare_schemas,
     copy_all_data,
     create_parallel_schema,
     migrate,
 )
+from datajoint_migrate.catalog import read_schema, resolve
+from datajoint_migrate.target import declare
 from servers import Server
 
 # What DataJoint 0.13 to 0.14 made on servers of their time, and what people made of it by hand.
@@ -166,13 +169,9 @@ def test_defaults_comments_members_and_indexes_come_along(old: Old) -> None:
         " information_schema.STATISTICS WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME NOT LIKE '~%'"
         " ORDER BY 1, 2, SEQ_IN_INDEX"
     )
-    create_parallel_schema(
-        old.lab, old.map[old.lab], charset="utf8mb4", connection=old.server.url
-    )
+    create_parallel_schema(old.lab, old.map[old.lab], charset="utf8mb4", connection=old.server.url)
     for sql in (query, indexes):
-        assert old.server.sql(sql.format(old.lab)) == old.server.sql(
-            sql.format(old.map[old.lab])
-        )
+        assert old.server.sql(sql.format(old.lab)) == old.server.sql(sql.format(old.map[old.lab]))
 
 
 def test_without_being_asked_the_charset_stays(latin: Old) -> None:
@@ -216,14 +215,270 @@ def test_a_key_that_stops_matching_is_named_before_anything_is_written(
     latin: Old, how: str, dry_run: bool
 ) -> None:
     latin.sql(
-        "INSERT INTO `{rig}`.session (mouse, species, day) VALUES ('AÉÉ14', 'RATTE', '2021-01-01')"
+        "INSERT INTO `{rig}`.session (mouse, species, day) VALUES ('AÉÉ14', 'KÖTER', '2021-01-01')"
     )
-    with pytest.raises(Unconvertible, match="'AÉÉ14'.*'aéé14'") as caught:
+    with pytest.raises(Unconvertible, match=r"'AÉÉ14'.*'aéé14'") as caught:
         _convert(latin, how, dry_run=dry_run)
     (conflict,) = caught.value.context["conflicts"]
     assert conflict["kind"] == "foreign_key"
     assert conflict["table"] == latin.rig + ".session"
     assert [found["parent"] for found in conflict["keys"]] == [
-        {"mouse": "aéé14", "species": "Ratte"}
+        {"mouse": "aéé14", "species": "Köter"}
     ]
     assert latin.copies() == 0
+
+
+def _refused(old: Old, sql: str) -> list[dict[str, object]]:
+    """What is said about one more table in the lab, made by `sql`."""
+    old.sql(sql)
+    with pytest.raises(Unconvertible) as caught:
+        create_parallel_schema(
+            old.lab, old.map[old.lab], charset="utf8mb4", connection=old.server.url
+        )
+    assert old.copies() == 0
+    conflicts: list[dict[str, object]] = caught.value.context["conflicts"]
+    assert str(conflicts[0]["why"]) in str(caught.value)
+    return conflicts
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("`a` varchar(769) NOT NULL, PRIMARY KEY (`a`))", "primary key of .* 3076 bytes"),
+        ("`i` int PRIMARY KEY, `a` varchar(1000), KEY `wide` (`a`))", "'wide' .* 4000 bytes"),
+        ("`a` varchar(400), `b` varchar(369), PRIMARY KEY (`a`,`b`))", "is 3076 bytes long"),
+        ("`i` int PRIMARY KEY, `t` text, UNIQUE KEY `u` (`t`(769)))", "'u' .* 3076 bytes"),
+        ("`i` int PRIMARY KEY, `a` varchar(16384))", "at most 16383 characters"),
+        ("`i` int PRIMARY KEY, `a` varchar(9000), `b` varchar(9000))", "72009 bytes a row"),
+        ("`a` varchar(192) PRIMARY KEY) ROW_FORMAT=COMPACT", "768 bytes .* 767 with ROW"),
+    ],
+    ids=["key", "index", "both", "prefix", "varchar", "row", "compact"],
+)
+def test_what_is_too_long_in_utf8mb4_is_refused_by_name(latin: Old, body: str, said: str) -> None:
+    (conflict,) = _refused(latin, f"CREATE TABLE `{{lab}}`.`wide` ({body}")
+    assert conflict["kind"] == "limit"
+    assert re.search(said, str(conflict["why"])), conflict["why"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "`a` varchar(768) NOT NULL, PRIMARY KEY (`a`))",
+        "`a` varchar(767), `b` int, PRIMARY KEY (`a`,`b`))",
+        "`a` varchar(760), `b` datetime(6), `d` decimal(11,3), `e` enum('a','b'), `f` date, "
+        "`g` tinyint unsigned, `h` year, PRIMARY KEY (`a`,`b`,`d`,`e`,`f`,`g`,`h`))",
+        "`i` int PRIMARY KEY, `t` text, UNIQUE KEY `u` (`t`(768)))",
+        "`i` int PRIMARY KEY, `a` varchar(16000) NOT NULL, `b` varchar(380) NOT NULL)",
+        "`a` varchar(191) PRIMARY KEY) ROW_FORMAT=COMPACT",
+    ],
+)
+def test_what_just_fits_is_made_as_it_was(latin: Old, body: str) -> None:
+    latin.sql(f"CREATE TABLE `{{lab}}`.`wide` ({body}")
+    create_parallel_schema(
+        latin.lab, latin.map[latin.lab], charset="utf8mb4", connection=latin.server.url
+    )
+    columns = (
+        "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY FROM information_schema.COLUMNS"
+        " WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME = 'wide' ORDER BY 1"
+    )
+    prefixes = (
+        "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS"
+        " WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME = 'wide' ORDER BY 1, SEQ_IN_INDEX"
+    )
+    for sql in (columns, prefixes):
+        assert latin.server.sql(sql.format(latin.lab)) == latin.server.sql(
+            sql.format(latin.map[latin.lab])
+        )
+
+
+EDGES = {
+    "row": (
+        "`i` int NOT NULL, `a` varchar({}) NOT NULL, `b` char(90), `c` varchar(63),"
+        " `d` varchar(225) NOT NULL, `e` decimal(11,3), `f` longblob, `g` timestamp(3) NULL,"
+        " `h` enum('x','y'), `j` set('a','b'), `k` tinytext, `l` binary(9), `m` bit(9),"
+        " `n` varbinary(300), PRIMARY KEY (`i`)",
+        range(15_906, 15_926),
+    ),
+    "key": (
+        "`i` int NOT NULL, `a` varchar({}) NOT NULL, `b` char(9) NOT NULL, `e` decimal(11,3),"
+        " `g` timestamp(3) NULL, `h` enum('x','y'), `l` binary(9), `m` double,"
+        " UNIQUE KEY (`a`,`b`,`e`,`g`,`h`,`l`,`m`), PRIMARY KEY (`i`)",
+        range(742, 762),
+    ),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_the_limits_are_the_servers_own_to_the_byte(latin: Old, edge: str) -> None:
+    body, sizes = EDGES[edge]
+    made = "".join(f"CREATE TABLE `{latin.lab}`.`t{size}` ({body.format(size)});" for size in sizes)
+    latin.server.sql(made)
+    with resolve(latin.server.url).session(read_only=True) as session:
+        tables = read_schema(session, latin.lab).tables
+    verdicts = []
+    for size in sizes:
+        refused = declare(tables[f"t{size}"], dest_schema="cs_lab_v20", charset="utf8mb4").excesses
+        drop(latin.server, "cs_lab_v20")
+        latin.server.sql("CREATE DATABASE cs_lab_v20 CHARACTER SET utf8mb4")
+        try:
+            latin.server.sql(f"CREATE TABLE cs_lab_v20.t ({body.format(size)})")
+            taken = True
+        except servers.ServerError:
+            taken = False
+        assert taken == (not refused), (size, refused)
+        verdicts.append(taken)
+    assert set(verdicts) == {True, False}
+
+
+def test_a_text_that_outgrows_its_column_is_named(latin: Old) -> None:
+    (conflict,) = _refused(
+        latin,
+        "CREATE TABLE `{lab}`.`tiny` (`i` int PRIMARY KEY, `t` tinytext, `u` tinytext);"
+        "INSERT INTO `{lab}`.`tiny` VALUES (1, REPEAT('x', 255), NULL),"
+        " (2, REPEAT('ü', 127), 'ü'), (3, 'a', REPEAT('ü', 128))",
+    )
+    assert (conflict["kind"], conflict["keys"]) == ("overflow", [{"i": 3}])
+
+
+def test_a_generated_column_with_another_value_is_named(latin: Old) -> None:
+    conflicts = _refused(
+        latin,
+        "CREATE TABLE `{lab}`.`made` (`i` int PRIMARY KEY, `t` varchar(9), `n` int GENERATED ALWAYS"
+        " AS (length(`t`)) VIRTUAL, `ok` varchar(20) GENERATED ALWAYS AS (concat(`t`,'é')) STORED,"
+        " `same` tinyint GENERATED ALWAYS AS (`t` = 'abc') STORED,"
+        " CONSTRAINT `small` CHECK (`t` <> 'qq' or `i` < 9));"
+        "INSERT INTO `{lab}`.`made` (i, t) VALUES (1, 'abc'), (2, 'é'), (3, 'ABC'), (4, NULL)",
+    )
+    assert [(found["kind"], found["keys"]) for found in conflicts] == [
+        ("generated", [{"i": 2}]),
+        ("generated", [{"i": 3}]),
+    ]
+
+
+def test_a_check_that_would_fail_is_named(latin: Old) -> None:
+    (conflict,) = _refused(
+        latin,
+        "CREATE TABLE `{lab}`.`sure` (`i` int PRIMARY KEY, `t` varchar(9),"
+        " CONSTRAINT `known` CHECK (`t` in ('on','off')));"
+        "INSERT INTO `{lab}`.`sure` VALUES (1, 'on'), (2, 'OFF')",
+    )
+    assert (conflict["kind"], conflict["keys"]) == ("check", [{"i": 2}])
+
+
+def test_an_expression_with_a_collation_of_its_own_is_refused(latin: Old) -> None:
+    latin.sql(
+        "CREATE TABLE `{lab}`.`coll` (`i` int PRIMARY KEY, `t` varchar(9),"
+        " `g` tinyint GENERATED ALWAYS AS (`t` = _latin1'a' COLLATE latin1_bin) VIRTUAL)"
+    )
+    with pytest.raises(Unconvertible, match="'g' compares by latin1_bin"):
+        create_parallel_schema(
+            latin.lab, latin.map[latin.lab], charset="utf8mb4", connection=latin.server.url
+        )
+    assert latin.copies() == 0
+
+
+@pytest.mark.parametrize("first", ["lab", "rig"])
+def test_schemas_that_refer_to_each_other_need_the_same_charset(latin: Old, first: str) -> None:
+    names = [latin.lab, latin.rig] if first == "lab" else [latin.rig, latin.lab]
+    options: dict[str, Any] = {"schema_map": latin.map, "connection": latin.server.url}
+    create_parallel_schema(names[0], latin.map[names[0]], **options)
+    with pytest.raises(Unconvertible, match=r"would be utf8mb4, .* is latin1.*the same charset"):
+        create_parallel_schema(names[1], latin.map[names[1]], charset="utf8mb4", **options)
+    assert latin.copies() == 1
+    create_parallel_schema(names[1], latin.map[names[1]], **options)
+
+
+def test_a_schema_begun_in_another_charset_is_not_gone_on_with(latin: Old) -> None:
+    create_parallel_schema(latin.lab, latin.map[latin.lab], connection=latin.server.url)
+    with pytest.raises(DestinationNotEmpty, match="another definition"):
+        create_parallel_schema(
+            latin.lab, latin.map[latin.lab], charset="utf8mb4", connection=latin.server.url
+        )
+
+
+# -- MariaDB ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def old_maria() -> Iterator[Server]:
+    """A MariaDB whose own default is latin1, as it was compiled."""
+    server = servers.start("mariadb", arguments=["--character-set-server=latin1"])
+    yield server
+    server.stop()
+
+
+def test_a_latin1_mariadb_arrives_in_utf8mb4_on_mysql(
+    old_maria: Server, mysql: Server, fresh: Fresh
+) -> None:
+    fresh(mysql, "cm_lab_v20", "cm_rig_v20")
+    old = make(old_maria, "cm", "latin1", "latin1_swedish_ci")
+    result = migrate(
+        old.map, charset="utf8mb4", connection=old_maria.url, dest_connection=mysql.url
+    )
+    assert result["match"], result["issues"]
+    assert result["compatible"], result["issues"]
+    found = texts(mysql, "cm_lab_v20")
+    assert found["mouse.mouse"] == ("utf8mb4", "utf8mb4_bin")
+    assert found["mouse.exact"] == ("utf8mb4", "utf8mb4_unicode_ci")
+    drop(old_maria, old.lab, old.rig)
+
+
+def test_keys_that_collide_are_named_before_anything_is_written(
+    old_maria: Server, mysql: Server, fresh: Fresh
+) -> None:
+    fresh(mysql, "cm_lab_v20", "cm_rig_v20")
+    # The one thing utf8mb4_bin sees less sharply than some old collation: spaces at the end.
+    old = make(old_maria, "cm", "latin1", "latin1_nopad_bin")
+    old.sql("INSERT INTO `{lab}`.`#species` (species) VALUES ('Hase'), ('Hase  '), ('hase')")
+    with pytest.raises(Unconvertible, match=r"'Hase'.*'Hase  '") as caught:
+        migrate(old.map, charset="utf8mb4", connection=old_maria.url, dest_connection=mysql.url)
+    (conflict,) = caught.value.context["conflicts"]
+    assert (conflict["kind"], conflict["table"]) == ("collision", "cm_lab.#species")
+    assert not mysql.sql("SHOW DATABASES LIKE 'cm\\_%'")
+    drop(old_maria, old.lab, old.rig)
+
+
+# -- 2.x ----------------------------------------------------------------------------------------
+
+CLIENT = """
+import json, sys
+import datajoint as dj
+host, port, user, password, lab = sys.argv[1:]
+dj.config["database.host"] = host
+dj.config["database.port"] = int(port)
+dj.config["database.user"] = user
+dj.config["database.password"] = password
+schema = dj.Schema(lab)
+schema.make_classes()
+
+@schema
+class Cage(dj.Manual):
+    definition = '''
+    -> Mouse
+    cage : varchar(20)
+    ---
+    remark : varchar(40)
+    '''
+
+key = (Mouse & {"mouse": "aéé14"}).fetch1("KEY")
+Cage.insert1({**key, "cage": "größer", "remark": "猴"})
+remark = (Cage * Mouse).fetch1("remark")
+print(json.dumps([len(Mouse()), len(Mouse & {"mouse": "AÉÉ14"}), remark]))
+"""
+
+
+@pytest.mark.parametrize("version", ["2.3.5", "2.0.0"])
+def test_2x_declares_children_of_text_keys_in_the_converted_schema(
+    latin: Old, version: str, tmp_path: Path
+) -> None:
+    migrate(latin.map, charset="utf8mb4", connection=latin.server.url)
+    server = latin.server
+    words = [server.host, str(server.port), server.user, server.password, latin.map[latin.lab]]
+    done = subprocess.run(
+        [str(environments.python(version)), "-c", CLIENT, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == [MICE, 0, "猴"]

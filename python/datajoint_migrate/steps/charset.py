@@ -57,9 +57,9 @@ def prove_charset(
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     raise Unconvertible(
         f"{found[0]['why']}{more}",
-        hint="correct these in production, or keep the character set: charset='keep'"
-        if charset == UTF8MB4
-        else "make all schemas that refer to each other with the same charset",
+        hint="give all schemas that refer to each other the same charset"
+        if found[0]["kind"] == "charset"
+        else "correct this in production, or keep the character set: charset='keep'",
         context={"conflicts": found},
     )
 
@@ -260,29 +260,43 @@ def _torn_keys(
     schema_map: Mapping[str, str],
     declarations: list[Declaration],
 ) -> list[Conflict]:
-    """Foreign keys between a table to be made and one that is there in another character set."""
-    charsets = {declaration.table: declaration.charsets for declaration in declarations}
+    """Foreign keys between a table to be made and one of another schema that is there already.
+
+    The server makes no key between columns of two character sets, whatever is in them.
+    """
+    dest = schema_map[schema.name]
+    made = {declaration.table: declaration.charsets for declaration in declarations}
+    links = [
+        (table.name, mine, schema_map.get(key.ref_schema, key.ref_schema), key.ref_table, theirs)
+        for table in schema.tables.values()
+        if not table.hidden
+        for key in table.foreign_keys
+        if key.ref_schema != schema.name
+        for mine, theirs in zip(key.columns, key.ref_columns, strict=True)
+    ]
+    links += [
+        (str(parent), str(theirs), str(child_schema), str(child), str(mine))
+        for child_schema, child, mine, parent, theirs in destination.query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, REFERENCED_TABLE_NAME,"
+            " REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE"
+            " WHERE REFERENCED_TABLE_SCHEMA = %s AND TABLE_SCHEMA <> %s",
+            (dest, dest),
+        )
+    ]
     found = []
-    for table in schema.tables.values():
-        if table.hidden or table.name not in charsets:
-            continue
-        for key in table.foreign_keys:
-            there = _charsets_there(
-                destination, schema_map.get(key.ref_schema, key.ref_schema), key.ref_table
+    there: dict[tuple[str, str], dict[str, str]] = {}
+    for table, column, other_schema, other_table, other_column in links:
+        other = other_schema, other_table
+        if other not in there:
+            there[other] = _charsets_there(destination, *other)
+        here, then = made.get(table, {}).get(column), there[other].get(other_column)
+        if here and then and _plain(here) != _plain(then):
+            why = (
+                f"{dest}.{table}.{column} would be {here}, but {other_schema}.{other_table}."
+                f"{other_column}, which is there already and has a foreign key in common with it, "
+                f"is {then}"
             )
-            for mine, theirs in zip(key.columns, key.ref_columns, strict=True):
-                here = charsets[table.name].get(mine)
-                other = there.get(theirs)
-                if here and other and _plain(here) != _plain(other):
-                    found.append(
-                        _conflict(
-                            "charset",
-                            table,
-                            f"{table}.{mine} would be {here}, but the copy of "
-                            f"{key.ref_schema}.{key.ref_table}.{theirs} is {other} already",
-                            [],
-                        )
-                    )
+            found.append(_conflict("charset", schema.tables[table], why, []))
     return found
 
 

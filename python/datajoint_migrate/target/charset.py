@@ -140,6 +140,7 @@ def excesses(text: CreateTable, table: Table) -> list[str]:
     """
     changed = {column.name for column in table.columns if converts(column)}
     found = []
+    lines = {line.name: line for line in text.columns}
     for line in text.columns:
         length = _length(line.base)
         if line.name in changed and line.type_name == "varchar" and length > VARCHAR_CHARACTERS:
@@ -147,11 +148,11 @@ def excesses(text: CreateTable, table: Table) -> list[str]:
                 f"{table}.{line.name} is varchar({length}); as utf8mb4 a varchar has at most "
                 f"{VARCHAR_CHARACTERS} characters"
             )
-    lines = {line.name: line for line in text.columns}
     for item in text.items:
         if item.kind in ("primary", "index") and item.mentions & changed:
             found += _long_index(text, table, item, lines)
-    row = sum(_bytes(line, table) for line in text.columns) + (len(text.columns) + 7) // 8
+    nullable = sum(table.column(name).nullable for name in lines)
+    row = sum(_bytes(line, table) for line in text.columns) + (nullable + 7) // 8
     if changed and not found and row > ROW_BYTES:
         found.append(
             f"{table}: its columns take up to {row} bytes a row as utf8mb4; the limit is "
