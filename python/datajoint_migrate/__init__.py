@@ -20,6 +20,8 @@ from datajoint_migrate.errors import (
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
+from datajoint_migrate.steps.damage import check_blobs
+from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
@@ -44,6 +46,8 @@ __all__ = [
     "StoreMissing",
     "Unconvertible",
     "analyze_columns",
+    "check_blobs",
+    "check_text",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
