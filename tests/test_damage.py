@@ -26,10 +26,10 @@ dj.config["database.host"] = host
 dj.config["database.port"] = int(port)
 dj.config["database.user"] = user
 dj.config["database.password"] = password
+dj.config["database.use_tls"] = False
 """
 
 OLD = """
-dj.config["database.use_tls"] = False
 schema = dj.Schema(schema_name)
 
 @schema
