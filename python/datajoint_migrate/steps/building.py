@@ -11,7 +11,8 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.externals import TRACKING, externals_of
+from datajoint_migrate.catalog.externals import TRACKING, External, externals_of
+from datajoint_migrate.catalog.programs import Kind
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import (
     DestinationNotEmpty,
@@ -19,11 +20,12 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
 )
+from datajoint_migrate.steps.carrying import carry
 from datajoint_migrate.steps.charset import check_charset, prove_charset, same_charsets
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
 from datajoint_migrate.target.charset import COLLATION, UTF8MB4, Charset
 from datajoint_migrate.target.ddl import literal
 from datajoint_migrate.target.declare import Declaration, check_map, declare
@@ -46,6 +48,8 @@ class Building:
     declarations: list[Declaration]
     lineage: list[Lineage]
     notes: list[str] = field(default_factory=list)
+    # Per source table the columns that become, or will become, JSON.
+    externals: Mapping[str, Mapping[str, External]] = field(default_factory=dict)
     charset: Charset = "keep"
 
     @property
@@ -95,18 +99,20 @@ def plan_schema(
     dest = schema_map[schema.name]
     spare = _spare(schema)
     notes = _left_behind(schema, spare)
+    externals: dict[str, Mapping[str, External]] = {}
     taken: set[tuple[str, str]] = set()
     declarations = []
     for table in schema.tables.values():
-        if table.name in (spare, LINEAGE, JOURNAL):
+        if table.name in (spare, LINEAGE, JOURNAL, POSTPONED):
             continue
         if unsigned == "widen" and not table.hidden:
             prove_widening(ends.source, table)
+        externals[table.name] = externals_of(ends.source, schema, table, adapters)
         declaration = declare(
             table,
             dest_schema=dest,
             schema_map=schema_map,
-            externals=externals_of(ends.source, schema, table, adapters),
+            externals=externals[table.name],
             unsigned=unsigned,
             external=external,
             store_map=store_map,
@@ -118,7 +124,7 @@ def plan_schema(
         notes += declaration.notes
     prove_charset(ends.source, ends.destination, schema, schema_map, declarations, charset)
     rows = rows_of(family, [dest], schema_map)
-    return Building(schema, dest, declarations, rows, notes, charset)
+    return Building(schema, dest, declarations, rows, notes, externals, charset)
 
 
 def _spare(schema: Schema) -> str | None:
@@ -134,13 +140,6 @@ def _left_behind(schema: Schema, spare: str | None) -> list[str]:
             f"{schema.name} has no hidden table that ~lineage could take the place of: the copy "
             "has one table more"
         )
-    for what, names in (
-        ("views", schema.views),
-        ("triggers", schema.triggers),
-        ("routines", schema.routines),
-    ):
-        if names:
-            notes.append(f"{what} of {schema.name} are not copied: {', '.join(names)}")
     return notes
 
 
@@ -181,7 +180,7 @@ def check_destination(session: Session, building: Building) -> set[str]:
     for table in there.tables.values():
         if table.name == LINEAGE:
             continue
-        if table.name == JOURNAL:
+        if table.name in (JOURNAL, POSTPONED):
             raise _not_empty(building, "an unfinished copy; call migrate again to finish it")
         if table.name not in planned:
             raise _not_empty(
@@ -191,8 +190,9 @@ def check_destination(session: Session, building: Building) -> set[str]:
             raise _not_empty(building, f"{table.name!r} with another definition")
         if has_rows(session, table.schema, table.name):
             raise _not_empty(building, f"rows in {table.name!r}")
-    if there.views:
-        raise _not_empty(building, f"the view {there.views[0]!r}")
+    foreign = sorted(set(there.views) - set(building.source.views))
+    if foreign:
+        raise _not_empty(building, f"the view {foreign[0]!r}")
     return set(there.tables)
 
 
@@ -217,6 +217,15 @@ def known_collations(session: Session) -> set[str]:
     return {
         row[0] for row in session.query("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")
     }
+
+
+def carry_programs(
+    ends: Ends, building: Building, schema_map: Mapping[str, str], kinds: Iterable[Kind]
+) -> list[str]:
+    """Views, routines, events or triggers for the copy; sentences about what is not as it was."""
+    source = building.source.name
+    externals = {(source, table): columns for table, columns in building.externals.items()}
+    return carry(ends, source, schema_map, kinds, externals=externals)
 
 
 def build(session: Session, building: Building, existing: set[str]) -> int:

@@ -265,6 +265,8 @@ def _torn_keys(
     The server makes no key between columns of two character sets, whatever is in them.
     """
     dest = schema_map[schema.name]
+    if not any(converts(column) for table in schema.tables.values() for column in table.columns):
+        return []  # utf8mb4 already, whatever was asked for
     made = {declaration.table: declaration.charsets for declaration in declarations}
     links = [
         (table.name, mine, schema_map.get(key.ref_schema, key.ref_schema), key.ref_table, theirs)
