@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -394,6 +399,73 @@ def test_a_schema_begun_in_another_charset_is_not_gone_on_with(latin: Old) -> No
         create_parallel_schema(
             latin.lab, latin.map[latin.lab], charset="utf8mb4", connection=latin.server.url
         )
+
+
+KILLED = """
+import sys
+from datajoint_migrate import migrate
+from datajoint_migrate.steps import plan
+plan.CHUNK_BYTES = 4000
+migrate({map!r}, charset="utf8mb4", connection={url!r})
+"""
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["through us", "inside the server"])
+def test_a_run_killed_between_chunks_of_text_keys_loses_and_doubles_nothing(
+    latin: Old, settled: bool
+) -> None:
+    names = "CONCAT(CHAR(97 + n % 26), IF(n % 2, 'é', 'E'), CHAR(65 + n % 7), n)"
+    latin.sql(
+        "SET SESSION cte_max_recursion_depth = 20000;"
+        "INSERT INTO `{lab}`.`#species` (species, code) WITH RECURSIVE seq AS (SELECT 1 AS n"
+        f" UNION ALL SELECT n + 1 FROM seq WHERE n < 12000) SELECT {names}, 'ß' FROM seq"
+    )
+    if settled:
+        time.sleep(3)
+    code = KILLED.format(map=latin.map, url=latin.server.url)
+    copy = f"`{latin.map[latin.lab]}`.`#species`"
+    died = subprocess.Popen([sys.executable, "-c", code], env={**os.environ})
+    try:
+        until = time.monotonic() + 60
+        while died.poll() is None and time.monotonic() < until:
+            # The table is not there from the start.
+            with contextlib.suppress(servers.ServerError):
+                if int(latin.server.sql(f"SELECT COUNT(*) FROM {copy}")[0][0] or 0) > 500:
+                    break
+    finally:
+        died.send_signal(signal.SIGKILL)
+    assert died.wait() == -signal.SIGKILL
+    rows = int(latin.server.sql(f"SELECT COUNT(*) FROM {copy}")[0][0] or 0)
+    assert 500 < rows < 12_003
+    result = migrate(latin.map, charset="utf8mb4", connection=latin.server.url)
+    assert result["match"], result["issues"]
+    assert result["rows_copied"] > 0
+    assert latin.server.sql(f"SELECT COUNT(*), COUNT(DISTINCT species) FROM {copy}") == [
+        ("12003", "12003")
+    ]
+
+
+def test_the_notes_tell_where_new_schemas_would_get_another_collation(latin: Old) -> None:
+    made = create_parallel_schema(
+        latin.lab,
+        latin.map[latin.lab],
+        charset="utf8mb4",
+        dry_run=True,
+        connection=latin.server.url,
+    )
+    assert any("collation-server=utf8mb4_bin" in note for note in made["notes"])
+    latin.sql("SET GLOBAL collation_server = utf8mb4_bin")
+    try:
+        made = create_parallel_schema(
+            latin.lab,
+            latin.map[latin.lab],
+            charset="utf8mb4",
+            dry_run=True,
+            connection=latin.server.url,
+        )
+    finally:
+        latin.sql("SET GLOBAL collation_server = DEFAULT")
+    assert not any("collation" in note for note in made["notes"])
 
 
 # -- MariaDB ------------------------------------------------------------------------------------

@@ -21,7 +21,12 @@ from datajoint_migrate.errors import (
     Mismatch,
 )
 from datajoint_migrate.steps.carrying import carry
-from datajoint_migrate.steps.charset import check_charset, prove_charset, same_charsets
+from datajoint_migrate.steps.charset import (
+    check_charset,
+    new_schemas_note,
+    prove_charset,
+    same_charsets,
+)
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
@@ -123,6 +128,7 @@ def plan_schema(
         declarations.append(_with_origin(declaration, schema.name))
         notes += declaration.notes
     prove_charset(ends.source, ends.destination, schema, schema_map, declarations, charset)
+    notes += new_schemas_note(ends.destination, schema, charset)
     rows = rows_of(family, [dest], schema_map)
     return Building(schema, dest, declarations, rows, notes, externals, charset)
 

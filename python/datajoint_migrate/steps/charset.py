@@ -315,6 +315,20 @@ def _plain(charset: str) -> str:
     return "utf8mb3" if charset == "utf8" else charset
 
 
+def new_schemas_note(destination: Session, schema: Schema, charset: Charset) -> list[str]:
+    """What to know where 2.x, which names no collation, would make new schemas in another one."""
+    if charset != UTF8MB4 or schema.charset == UTF8MB4:
+        return []
+    default = str(destination.query("SELECT @@collation_server")[0][0])
+    if default == COLLATION:
+        return []
+    return [
+        f"schemas that 2.x makes anew get this server's collation {default}, and no foreign key "
+        f"can go from them to a text of {schema.name}'s copy: set collation-server={COLLATION}, or "
+        f"make such a schema first: CREATE DATABASE ... CHARACTER SET {UTF8MB4} COLLATE {COLLATION}"
+    ]
+
+
 def same_charsets(table: Table, declaration: Declaration) -> bool:
     """Whether the text columns of a table have the character sets a declaration gives them."""
     return all(
