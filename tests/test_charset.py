@@ -335,6 +335,46 @@ def test_the_limits_are_the_servers_own_to_the_byte(latin: Old, edge: str) -> No
     assert set(verdicts) == {True, False}
 
 
+@pytest.mark.parametrize(
+    ("column", "counts"),
+    [
+        ("varchar(9)", range(216, 220)),
+        ("varchar(10) NOT NULL", range(195, 198)),
+        ("char(10)", range(195, 198)),
+        ("varchar(79) DEFAULT NULL", range(194, 198)),
+    ],
+)
+def test_a_table_of_too_many_columns_is_refused_where_the_server_refuses(
+    latin: Old, column: str, counts: range
+) -> None:
+    verdicts = []
+    for count in counts:
+        columns = "".join(f"`c{at}` {column}, " for at in range(count - 1))
+        body = (
+            f"`i` int NOT NULL, {columns}`t` tinytext CHARACTER SET latin1, `b` blob,"
+            " `v` varchar(9) GENERATED ALWAYS AS (`t`) VIRTUAL, PRIMARY KEY (`i`)"
+        )
+        drop(latin.server, "cs_x", "cs_y")
+        latin.server.sql("CREATE DATABASE cs_x CHARACTER SET utf8mb4")
+        latin.server.sql("CREATE DATABASE cs_y CHARACTER SET latin1")
+        try:
+            latin.server.sql(f"CREATE TABLE cs_x.t ({body})")
+            taken = True
+        except servers.ServerError:
+            taken = False
+        try:
+            latin.server.sql(f"CREATE TABLE cs_y.t ({body})")
+        except servers.ServerError:
+            break  # too many in latin1 too
+        with resolve(latin.server.url).session(read_only=True) as session:
+            table = read_schema(session, "cs_y").tables["t"]
+        refused = declare(table, dest_schema="cs_lab_v20", charset="utf8mb4").excesses
+        assert taken == (not refused), (count, refused)
+        verdicts.append(taken)
+    drop(latin.server, "cs_x", "cs_y")
+    assert True in verdicts
+
+
 def test_a_text_that_outgrows_its_column_is_named(latin: Old) -> None:
     (conflict,) = _refused(
         latin,

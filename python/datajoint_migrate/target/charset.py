@@ -33,6 +33,10 @@ KEY_BYTES = 3072
 # Row formats from before DYNAMIC keep a shorter prefix of each column in an index.
 OLD_FORMATS = {"COMPACT": 767, "REDUNDANT": 767}
 ROW_BYTES = 65_535
+# Half a page of InnoDB; of a long text or blob only so much has to be in it.
+PAGE_BYTES = 8126
+INLINE = {"COMPACT": 788, "REDUNDANT": 788}
+INLINE_DYNAMIC = 40
 VARCHAR_CHARACTERS = 16_383
 FIXED = {
     "tinyint": 1, "smallint": 2, "mediumint": 3, "int": 4, "bigint": 8, "float": 4, "double": 8,
@@ -158,6 +162,12 @@ def excesses(text: CreateTable, table: Table) -> list[str]:
             f"{table}: its columns take up to {row} bytes a row as utf8mb4; the limit is "
             f"{ROW_BYTES}, texts and blobs not counted"
         )
+    page = _page_bytes(text, table, nullable)
+    if changed and not found and page >= PAGE_BYTES:
+        found.append(
+            f"{table}: what its columns keep in the page of a row takes up to {page} bytes as "
+            f"utf8mb4; the limit is {PAGE_BYTES}: it has too many columns"
+        )
     return found
 
 
@@ -166,8 +176,7 @@ def _long_index(
 ) -> list[str]:
     if text_of(item.parts[:1]).upper() in ("FULLTEXT", "SPATIAL"):
         return []
-    at = text.option_at("ROW_FORMAT")
-    row_format = text.options[at].text.upper() if at is not None else ""
+    row_format = _row_format(text)
     column_limit = OLD_FORMATS.get(row_format, KEY_BYTES)
     name = "the primary key" if item.kind == "primary" else f"index {item.name!r}"
     total = 0
@@ -183,6 +192,33 @@ def _long_index(
     if total > KEY_BYTES:
         return [f"{name} of {table} is {total} bytes long as utf8mb4; the limit is {KEY_BYTES}"]
     return []
+
+
+def _row_format(text: CreateTable) -> str:
+    at = text.option_at("ROW_FORMAT")
+    return text.options[at].text.upper() if at is not None else ""
+
+
+def _page_bytes(text: CreateTable, table: Table, nullable: int) -> int:
+    """Bytes of the longest row in its page: header, hidden columns, and what stays inline."""
+    inline = INLINE.get(_row_format(text), INLINE_DYNAMIC)
+    total = 5 + 13 + (nullable + 7) // 8 + (0 if table.primary_key else 6)
+    for line in text.columns:
+        if (
+            (made := line.find("GENERATED"))
+            and not any(token.word in ("STORED", "PERSISTENT") for token in made.tokens)
+            and not line.find("STORED")
+        ):
+            continue
+        size = _key_bytes(line, table)
+        if line.type_name in ("char", "varchar", "varbinary"):
+            total += inline + 1 if size >= inline else size + (1 if size < 256 else 2)
+        elif line.type_name.endswith(("text", "blob")) or line.type_name == "json":
+            tiny = 255 if line.type_name.startswith("tiny") else inline
+            total += min(inline, tiny) + (1 if inline < 256 else 2)
+        else:
+            total += size
+    return total
 
 
 def _parts(item: Item) -> list[tuple[str, int]]:
