@@ -22,6 +22,8 @@ from datajoint_migrate.steps.backup import backup_schema
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
+from datajoint_migrate.steps.damage import check_blobs
+from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
@@ -49,6 +51,8 @@ __all__ = [
     "Unconvertible",
     "analyze_columns",
     "backup_schema",
+    "check_blobs",
+    "check_text",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
