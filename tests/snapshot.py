@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from servers import Server
+Query = Callable[[str], Sequence[tuple[Any, ...]]]
 
 
-def snapshot(server: Server, *schemas: str) -> dict[str, Any]:
-    """Definitions, rows of hidden tables, row counts and programs of those schemas that exist."""
+def snapshot(query: Query, *schemas: str) -> dict[str, Any]:
+    """Definitions, row counts, lineage and programs of those schemas that exist.
+
+    `query` runs a statement and gives its rows, as `Server.sql` and `Session.query` do.
+    """
     found: dict[str, Any] = {}
     for schema in schemas:
-        there = server.sql(
+        there = query(
             "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA"
             f" WHERE SCHEMA_NAME = '{schema}'"
         )
@@ -20,51 +24,51 @@ def snapshot(server: Server, *schemas: str) -> dict[str, Any]:
             continue
         found[schema] = {
             "collation": there[0][0],
-            "tables": {name: table(server, schema, name) for name in tables(server, schema)},
-            "programs": programs(server, schema),
+            "tables": {name: table(query, schema, name) for name in tables(query, schema)},
+            "programs": programs(query, schema),
         }
     return found
 
 
-def tables(server: Server, schema: str) -> list[str]:
+def tables(query: Query, schema: str) -> list[str]:
     """Names of its base tables."""
-    rows = server.sql(
+    rows = query(
         "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'"
         f" AND TABLE_SCHEMA = '{schema}' ORDER BY 1"
     )
     return [str(row[0]) for row in rows]
 
 
-def table(server: Server, schema: str, name: str) -> tuple[str, Any]:
+def table(query: Query, schema: str, name: str) -> tuple[str, Any]:
     """Definition, and the number of rows; of `~lineage` the rows."""
-    create = str(server.sql(f"SHOW CREATE TABLE `{schema}`.`{name}`")[0][1])
-    rows = server.sql(f"SELECT COUNT(*) FROM `{schema}`.`{name}`")
+    create = str(query(f"SHOW CREATE TABLE `{schema}`.`{name}`")[0][1])
+    rows = query(f"SELECT COUNT(*) FROM `{schema}`.`{name}`")
     if name == "~lineage":
-        rows = server.sql(f"SELECT * FROM `{schema}`.`{name}` ORDER BY 1, 2")
+        rows = query(f"SELECT * FROM `{schema}`.`{name}` ORDER BY 1, 2")
     return re.sub(r" AUTO_INCREMENT=\d+", "", create), rows
 
 
-def programs(server: Server, schema: str) -> list[Any]:
+def programs(query: Query, schema: str) -> list[Any]:
     """Views, triggers, routines and events, with their texts."""
     found: list[Any] = []
-    for (name,) in server.sql(
+    for (name,) in query(
         f"SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = '{schema}'"
     ):
-        found.append(("view", name, server.sql(f"SHOW CREATE VIEW `{schema}`.`{name}`")[0][1:]))
-    for (name,) in server.sql(
+        found.append(("view", name, query(f"SHOW CREATE VIEW `{schema}`.`{name}`")[0][1:]))
+    for (name,) in query(
         f"SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = '{schema}'"
     ):
-        shown = server.sql(f"SHOW CREATE TRIGGER `{schema}`.`{name}`")[0]
+        shown = query(f"SHOW CREATE TRIGGER `{schema}`.`{name}`")[0]
         found.append(("trigger", name, shown[1:6]))
-    for name, kind in server.sql(
+    for name, kind in query(
         "SELECT ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES"
         f" WHERE ROUTINE_SCHEMA = '{schema}'"
     ):
-        shown = server.sql(f"SHOW CREATE {kind} `{schema}`.`{name}`")[0]
+        shown = query(f"SHOW CREATE {kind} `{schema}`.`{name}`")[0]
         found.append((kind, name, shown[1:]))
-    for (name,) in server.sql(
+    for (name,) in query(
         f"SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{schema}'"
     ):
-        shown = server.sql(f"SHOW CREATE EVENT `{schema}`.`{name}`")[0]
+        shown = query(f"SHOW CREATE EVENT `{schema}`.`{name}`")[0]
         found.append(("event", name, shown[1:]))
     return sorted(found, key=str)

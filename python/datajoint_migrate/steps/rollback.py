@@ -10,7 +10,7 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.errors import DestinationNotEmpty, NotFound, NotReady
-from datajoint_migrate.steps.actions import Step, drop_if_empty, program_step, tables_of
+from datajoint_migrate.steps.actions import Step, create_schema, drop_if_empty, program_step, tables_of
 from datajoint_migrate.steps.ends import schema_exists
 from datajoint_migrate.steps.moves import (
     DONE,
@@ -51,7 +51,8 @@ def rollback(
         number = getattr(connection, "connection_id", None)
         own = (number,) if isinstance(number, int) else ()
         missing, notes = other_sessions(session, names, own)
-        if journal.state == DONE:
+        again = journal.state == DONE and journal.verb == "cutover"
+        if again:
             _take_in_the_new(session, journal)
         result = {
             "executed": False,
@@ -71,7 +72,7 @@ def rollback(
                 hint="end these sessions; nothing was changed",
                 context={"missing": missing},
             )
-        if journal.state == DONE:
+        if again:
             journal.state = UNDOING
             journal.position = len(journal.steps)
             rewrite(session, journal)
@@ -90,10 +91,12 @@ def rollback(
 
 def finish_undoing(session: Session, journal: Journal) -> tuple[dict[str, int], list[str]]:
     """Go back to the first step, count what is new, and leave no trace of the journal."""
-    go_back(session, journal)
     if journal.verb != "cutover":
+        create_schema(session, journal.facts["old"], *journal.facts["charset"])
+        go_back(session, journal)
         _leave(session, journal.schema)
         return {}, []
+    go_back(session, journal)
     rows, tables = _written(session, journal)
     archives = list(journal.facts["archives"].values())
     # The journal goes last: until then the same call finds it.
