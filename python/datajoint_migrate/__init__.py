@@ -18,6 +18,7 @@ from datajoint_migrate.errors import (
     StoreMissing,
     Unconvertible,
 )
+from datajoint_migrate.steps.backup import backup_schema
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
@@ -26,6 +27,7 @@ from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.rename import rename_schema
+from datajoint_migrate.steps.restore import restore_schema
 from datajoint_migrate.steps.rollback import rollback
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
@@ -49,6 +51,7 @@ __all__ = [
     "StoreMissing",
     "Unconvertible",
     "analyze_columns",
+    "backup_schema",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
@@ -60,6 +63,7 @@ __all__ = [
     "migrate_external_to_v20",
     "rebuild_lineage",
     "rename_schema",
+    "restore_schema",
     "rollback",
     "scan",
     "verify_schema_v20",

@@ -22,7 +22,7 @@ from datajoint_migrate.errors import (
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
 from datajoint_migrate.target.ddl import literal
 from datajoint_migrate.target.declare import Declaration, check_map, declare
 from datajoint_migrate.target.lineage import LINEAGE, Lineage
@@ -92,7 +92,7 @@ def plan_schema(
     taken: set[tuple[str, str]] = set()
     declarations = []
     for table in schema.tables.values():
-        if table.name in (spare, LINEAGE, JOURNAL):
+        if table.name in (spare, LINEAGE, JOURNAL, POSTPONED):
             continue
         if unsigned == "widen" and not table.hidden:
             prove_widening(ends.source, table)
@@ -173,7 +173,7 @@ def check_destination(session: Session, building: Building) -> set[str]:
     for table in there.tables.values():
         if table.name == LINEAGE:
             continue
-        if table.name == JOURNAL:
+        if table.name in (JOURNAL, POSTPONED):
             raise _not_empty(building, "an unfinished copy; call migrate again to finish it")
         if table.name not in planned:
             raise _not_empty(

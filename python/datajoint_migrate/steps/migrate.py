@@ -38,7 +38,7 @@ from datajoint_migrate.steps.ends import (
 from datajoint_migrate.steps.keys import find_orphans, has_rows
 from datajoint_migrate.steps.lineage import with_neighbours
 from datajoint_migrate.steps.matching import prove
-from datajoint_migrate.steps.plan import JOURNAL, LANES
+from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.pointers import (
     FileJob,
     Stores,
@@ -226,7 +226,7 @@ def _look_at_destination(
         job.existing[building.dest] = set(there.tables)
         planned = {declaration.table: declaration for declaration in building.declarations}
         for table in there.tables.values():
-            if table.name in (LINEAGE, JOURNAL):
+            if table.name in (LINEAGE, JOURNAL, POSTPONED):
                 continue
             if table.name not in planned:
                 raise _not_ours(building.dest, f"{table.name!r}")

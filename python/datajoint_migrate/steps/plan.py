@@ -11,7 +11,9 @@ from datajoint_migrate.steps.matching import Match, Pair
 CHUNK_BYTES = 16 << 20
 MEMORY_BYTES = 256 << 20
 LANES = 4
+# Hidden tables of a destination while a copy is under way.
 JOURNAL = "~migrate_journal"
+POSTPONED = "~migrate_indexes"
 
 Pointers = Mapping[str, dict[str, Any]]
 

@@ -15,8 +15,7 @@ from datajoint_migrate.steps.backup import prove_backup
 from datajoint_migrate.steps.compare import Comparing, table_names
 from datajoint_migrate.steps.ends import Ends
 from datajoint_migrate.steps.occupants import other_sessions
-from datajoint_migrate.steps.plan import JOURNAL as COPY_JOURNAL
-from datajoint_migrate.steps.plan import LANES
+from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.rights import missing_for_programs
 from datajoint_migrate.steps.verify import verify
 
@@ -229,9 +228,10 @@ def _waiting(before: Before) -> tuple[bool, list[str]]:
 def _copies(before: Before) -> tuple[bool, list[str]]:
     return _verdict(
         [
-            f"{schema.name} holds {COPY_JOURNAL}: a copy was interrupted; run the same call again"
+            f"{schema.name} holds {table}: a copy was interrupted; run the same call again"
             for schema in before.schemas.values()
-            if COPY_JOURNAL in schema.tables
+            for table in (JOURNAL, POSTPONED)
+            if table in schema.tables
         ],
         "no copy is unfinished",
     )

@@ -12,7 +12,7 @@ from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.steps.ends import schema_exists, schema_of
 from datajoint_migrate.steps.lineage import neighbours, rows_of, with_neighbours
 from datajoint_migrate.steps.matching import BLOBS, INTEGERS, bare_type
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
 from datajoint_migrate.target.lineage import LINEAGE
 
 BUILT_IN = {"blob", "attach", "hash", "filepath", "object", "npy"}
@@ -103,10 +103,11 @@ def verify(session: Session, schema: Schema, known: Iterable[Schema] = ()) -> di
         else [f"{schema.name} has no {LINEAGE}: joins fail; run rebuild_lineage"]
     )
     issues += _neighbour_issues(session, schema)
-    if JOURNAL in schema.tables:
-        issues.append(
-            f"{schema.name} holds {JOURNAL}: a copy was interrupted; run the same call again"
-        )
+    issues += [
+        f"{schema.name} holds {left}: a copy was interrupted; run the same call again"
+        for left in (JOURNAL, POSTPONED)
+        if left in schema.tables
+    ]
     return {
         "compatible": not issues,
         "blob_markers": markers,
