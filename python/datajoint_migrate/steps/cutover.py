@@ -24,14 +24,13 @@ from datajoint_migrate.steps.moves import (
     DONE,
     Journal,
     begin,
-    go_on,
     journals,
     open_journal,
     our_turn,
 )
 from datajoint_migrate.steps.preflight import Before, check_again, check_all, missing_of
 from datajoint_migrate.steps.rename import check_free, elsewhere, moved, sentences
-from datajoint_migrate.steps.rollback import finish_undoing
+from datajoint_migrate.steps.undoing import carry_out, finish_undoing
 
 VERB = "cutover"
 
@@ -75,7 +74,7 @@ def cutover(
         journal = _begun(session, schemas, archives, execute)
         if journal is not None:
             if execute and journal.state == DOING:
-                go_on(session, journal)
+                carry_out(session, journal)
             return _result(journal, [], began)
         before = Before(
             session, schemas, archives, backups or {}, adapters, tolerance, _own(connection)
@@ -99,7 +98,7 @@ def cutover(
             schema = before.schemas[prod]
             create_schema(session, archive, schema.charset, schema.collation)
         begin(session, plan)
-        go_on(session, plan)
+        carry_out(session, plan)
         return _result(plan, checks, began)
 
 

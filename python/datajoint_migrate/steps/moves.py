@@ -16,7 +16,7 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Server, Session
-from datajoint_migrate.errors import MigrationError, ServerError
+from datajoint_migrate.errors import ServerError
 from datajoint_migrate.steps.actions import ACTIONS
 
 JOURNAL = "~rename_journal"
@@ -128,27 +128,14 @@ def journals(session: Session) -> list[str]:
 
 
 def go_on(session: Session, journal: Journal) -> None:
-    """Do what is left. What the server refuses undoes everything, then the refusal is raised."""
-    try:
-        while journal.position < len(journal.steps):
-            step = journal.steps[journal.position]
-            journal.notes += ACTIONS[step["kind"]].do(session, step)
-            journal.position += 1
-            _mark(session, journal)
-        journal.state = DONE
+    """Do what is left."""
+    while journal.position < len(journal.steps):
+        step = journal.steps[journal.position]
+        journal.notes += ACTIONS[step["kind"]].do(session, step)
+        journal.position += 1
         _mark(session, journal)
-    except MigrationError as error:
-        try:
-            go_back(session, journal)
-        except MigrationError as second:
-            raise ServerError(
-                f"{error.message}; undoing it failed too: {second.message}",
-                hint=f"the journal is {journal.schema}.{JOURNAL}: remove the cause and call again,"
-                " or call rollback",
-                context=error.context | {"journal": journal.schema},
-            ) from error
-        error.message += "; everything is as it was before"
-        raise
+    journal.state = DONE
+    _mark(session, journal)
 
 
 def go_back(session: Session, journal: Journal) -> None:

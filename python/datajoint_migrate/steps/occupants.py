@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,9 +13,24 @@ from datajoint_migrate.errors import PermissionMissing, ServerError
 # The server's own.
 NOBODY = ("event_scheduler", "system user", "")
 SHOWN = 200
+MOMENTS = 5
+MOMENT = 0.2
 
 
 def other_sessions(
+    session: Session, schemas: Iterable[str], own: Sequence[int] = ()
+) -> tuple[list[str], list[str]]:
+    """As `sessions_now`, but a session that is just ending has a moment to do so."""
+    names = list(schemas)
+    for _ in range(MOMENTS):
+        problems, notes = sessions_now(session, names, own)
+        if not problems:
+            break
+        time.sleep(MOMENT)
+    return problems, notes
+
+
+def sessions_now(
     session: Session, schemas: Iterable[str], own: Sequence[int] = ()
 ) -> tuple[list[str], list[str]]:
     """Sentences about sessions that are on the schemas, and others about what cannot be seen.
@@ -42,6 +58,9 @@ def other_sessions(
         elif number in transactions and note:
             # Nothing tells which tables it holds, so it has to end.
             problems[number] = f"{who} has an open transaction ({transactions[number]} s)"
+        elif note and db is None:
+            # As every DataJoint client is: they name the schema in each statement.
+            problems[number] = f"{who} is connected ({command}, {seconds} s), and {note}"
         if number in problems and number in transactions and "transaction" not in problems[number]:
             problems[number] += f", with an open transaction ({transactions[number]} s)"
     notes = []

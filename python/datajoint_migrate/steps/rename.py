@@ -29,12 +29,11 @@ from datajoint_migrate.steps.moves import (
     Journal,
     begin,
     forget,
-    go_back,
-    go_on,
     open_journal,
     our_turn,
 )
 from datajoint_migrate.steps.rights import missing_for_programs
+from datajoint_migrate.steps.undoing import carry_out, finish_undoing
 from datajoint_migrate.target.programs import rewritten
 
 VERB = "rename_schema"
@@ -71,7 +70,7 @@ def rename_schema(
             begin(session, journal)
         elif dry_run:
             return {**_result(journal, began), "plan": sentences(journal.steps[journal.position :])}
-        go_on(session, journal)
+        carry_out(session, journal)
         if schema_exists(session, old) and not drop_if_empty(session, old):
             journal.notes.append(f"{old} is not empty, so it stays")
         forget(session, new)
@@ -164,8 +163,7 @@ def _unfinished(session: Session, old: str, new: str) -> Journal | None:
             hint="finish it with the same call, or undo it with rollback",
         )
     if journal.state == UNDOING:
-        go_back(session, journal)
-        forget(session, new)
+        finish_undoing(session, journal)
         return None
     return journal
 

@@ -6,19 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.errors import DestinationNotEmpty, NotFound, NotReady
-from datajoint_migrate.steps.actions import Step, create_schema, drop_if_empty, program_step, tables_of
+from datajoint_migrate.steps.actions import Step, program_step, tables_of
 from datajoint_migrate.steps.ends import schema_exists
 from datajoint_migrate.steps.moves import (
     DONE,
     JOURNAL,
     UNDOING,
     Journal,
-    forget,
-    go_back,
     journals,
     open_journal,
     our_turn,
@@ -26,6 +23,7 @@ from datajoint_migrate.steps.moves import (
 )
 from datajoint_migrate.steps.occupants import other_sessions
 from datajoint_migrate.steps.rename import moved, sentences
+from datajoint_migrate.steps.undoing import finish_undoing
 
 
 def rollback(
@@ -89,27 +87,6 @@ def rollback(
         }
 
 
-def finish_undoing(session: Session, journal: Journal) -> tuple[dict[str, int], list[str]]:
-    """Go back to the first step, count what is new, and leave no trace of the journal."""
-    if journal.verb != "cutover":
-        create_schema(session, journal.facts["old"], *journal.facts["charset"])
-        go_back(session, journal)
-        _leave(session, journal.schema)
-        return {}, []
-    go_back(session, journal)
-    rows, tables = _written(session, journal)
-    archives = list(journal.facts["archives"].values())
-    # The journal goes last: until then the same call finds it.
-    for archive in reversed(archives):
-        _leave(session, archive)
-    return rows, tables
-
-
-def _leave(session: Session, schema: str) -> None:
-    if schema_exists(session, schema) and not drop_if_empty(session, schema, but=JOURNAL):
-        forget(session, schema)
-
-
 def _find(session: Session, wanted: Mapping[str, str] | str) -> Journal:
     known = []
     for name in journals(session):
@@ -171,19 +148,3 @@ def _take_in_the_new(session: Session, journal: Journal) -> None:
             steps.append(step)
     at = next(index for index, step in enumerate(steps) if step["kind"] == "lineage")
     journal.steps = [*steps[:at], *coming, *steps[at:]]
-
-
-def _written(session: Session, journal: Journal) -> tuple[dict[str, int], list[str]]:
-    rows: dict[str, int] = {}
-    new = []
-    for parallel, counts in journal.facts["rows"].items():
-        for table in tables_of(session, parallel):
-            if table.startswith("~") and not table.startswith("~~"):
-                continue
-            if table not in counts:
-                new.append(f"{parallel}.{table}")
-                continue
-            now = int(session.query(f"SELECT COUNT(*) FROM {quote(parallel, table)}")[0][0])
-            if now != counts[table]:
-                rows[f"{parallel}.{table}"] = now - counts[table]
-    return rows, new
