@@ -393,9 +393,7 @@ def test_the_guides_phase_5_with_what_to_write_instead(server: Server, fresh: Fr
         schema="cut_a", backup_name="cut_a_backup_20250114", connection=server.url
     )
     assert result["tables_backed_up"] == 3
-    restore_schema(
-        backup="cut_a_backup_20250114", dest="cut_a_restore_test", connection=server.url
-    )
+    restore_schema(backup="cut_a_backup_20250114", dest="cut_a_restore_test", connection=server.url)
     # The guide: RENAME TABLE `my_pipeline` TO `my_pipeline_old`, and then the other one.
     with pytest.raises(Exception, match="1046|1146|No database|doesn't exist"):
         server.sql("RENAME TABLE `cut_a` TO `cut_a_old`;")

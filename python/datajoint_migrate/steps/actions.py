@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from datajoint_migrate._core import quote
@@ -110,23 +110,38 @@ def drop_if_empty(session: Session, name: str, but: str | None = None) -> bool:
 # -- triggers, views, routines, events -----------------------------------------------------------
 
 
-def program_step(kind: str, program: Program) -> Step:
-    """A step about one program: "drop_program" or "create_program"."""
-    return {"kind": kind, "program": asdict(program)}
+def leave_step(program: Program, schema_map: Mapping[str, str] | None = None) -> Step:
+    """Drop a program, in its mapped schema if there is a map; its text is in the step."""
+    return {"kind": "drop_program", "program": asdict(program), "map": dict(schema_map or {})}
+
+
+def come_step(program: Program, schema_map: Mapping[str, str] | None = None) -> Step:
+    """Make a program, in its mapped schema and written for the new names if there is a map."""
+    return {"kind": "create_program", "program": asdict(program), "map": dict(schema_map or {})}
 
 
 def _drop_program(session: Session, step: Step) -> list[str]:
-    program = Program(**step["program"])
+    program = _in_place(step)
     if _exists(session, program):
         drop_program(session, program)
     return []
 
 
 def _create_program(session: Session, step: Step) -> list[str]:
-    program = Program(**step["program"])
-    if _exists(session, program):
+    if _exists(session, _in_place(step)):
         return []
-    return create_programs(session, [program], {})
+    program = Program(**step["program"])
+    if step["map"]:
+        return create_programs(session, [program], step["map"])
+    notes = create_programs(session, [program], {program.schema: program.schema})
+    # It goes back to where it was, so names in strings are right again.
+    return [note for note in notes if "in a string" not in note]
+
+
+def _in_place(step: Step) -> Program:
+    """The program with the schema that the step finds it in, or puts it in."""
+    program = Program(**step["program"])
+    return replace(program, schema=step["map"].get(program.schema, program.schema))
 
 
 def _exists(session: Session, program: Program) -> bool:

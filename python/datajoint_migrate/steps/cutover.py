@@ -11,9 +11,10 @@ from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.errors import InvalidArgument, MigrationError, NotReady
 from datajoint_migrate.steps.actions import (
     Step,
+    come_step,
     create_schema,
+    leave_step,
     lineage_step,
-    program_step,
     rename_step,
     tables_of,
 )
@@ -29,7 +30,7 @@ from datajoint_migrate.steps.moves import (
     our_turn,
 )
 from datajoint_migrate.steps.preflight import Before, check_again, check_all, missing_of
-from datajoint_migrate.steps.rename import check_free, elsewhere, moved, sentences
+from datajoint_migrate.steps.rename import check_free, elsewhere, sentences
 from datajoint_migrate.steps.undoing import carry_out, finish_undoing
 
 VERB = "cutover"
@@ -114,12 +115,10 @@ def place_steps(
     pairs += [
         (name, table, there) for name, there in new.items() for table in tables_of(session, name)
     ]
-    coming = moved([program for program in leaving if program.schema in old], old)
-    coming += moved([program for program in leaving if program.schema in new], new)
     return [
-        *(program_step("drop_program", program) for program in reversed(leaving)),
+        *(leave_step(program) for program in reversed(leaving)),
         rename_step(pairs),
-        *(program_step("create_program", program) for program in coming),
+        *(come_step(program, old if program.schema in old else new) for program in leaving),
     ]
 
 

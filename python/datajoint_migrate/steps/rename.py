@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from datajoint_migrate.catalog.connection import Session, resolve
-from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, PermissionMissing
 from datajoint_migrate.steps.actions import (
     Step,
+    come_step,
     create_schema,
     drop_if_empty,
+    leave_step,
     lineage_step,
-    program_step,
     rename_step,
     tables_of,
 )
@@ -34,7 +34,6 @@ from datajoint_migrate.steps.moves import (
 )
 from datajoint_migrate.steps.rights import missing_for_programs
 from datajoint_migrate.steps.undoing import carry_out, finish_undoing
-from datajoint_migrate.target.programs import rewritten
 
 VERB = "rename_schema"
 
@@ -92,18 +91,6 @@ def check_free(session: Session, name: str) -> None:
         )
 
 
-def moved(programs: Iterable[Program], schema_map: Mapping[str, str]) -> list[Program]:
-    """The same programs, written for the new schema names."""
-    return [
-        dataclasses.replace(
-            program,
-            schema=schema_map[program.schema],
-            create=rewritten(program, schema_map),
-        )
-        for program in programs
-    ]
-
-
 def elsewhere(session: Session, names: Iterable[str], but: Iterable[str]) -> list[str]:
     """Views, triggers, routines and events outside `but` that name one of the schemas."""
     there = [str(row[0]) for row in session.query("SHOW DATABASES")]
@@ -141,7 +128,8 @@ def sentences(steps: Iterable[Step]) -> list[str]:
         elif kind in ("drop_program", "create_program"):
             program = step["program"]
             verb = "drop" if kind == "drop_program" else "make"
-            said.append(f"{verb} the {program['kind']} {program['schema']}.{program['name']}")
+            schema = step["map"].get(program["schema"], program["schema"])
+            said.append(f"{verb} the {program['kind']} {schema}.{program['name']}")
         elif kind == "lineage":
             said += [f"~lineage: {a} becomes {b}" for a, b in step["names"].items()]
         elif kind == "fence":
@@ -181,9 +169,9 @@ def _plan(session: Session, schema: Schema, new: str) -> Journal:
             f" finds those of {old} no more until the name is {old} again"
         )
     tables = tables_of(session, old)
-    steps: list[Step] = [program_step("drop_program", program) for program in reversed(programs)]
+    steps: list[Step] = [leave_step(program) for program in reversed(programs)]
     steps.append(rename_step([(old, table, new) for table in tables]))
-    steps += [program_step("create_program", program) for program in moved(programs, {old: new})]
+    steps += [come_step(program, {old: new}) for program in programs]
     steps.append(lineage_step(session, {old: new}))
     grants, odd = grants_step(session, old, new)
     steps += [grants] if grants else []

@@ -25,7 +25,11 @@ def missing_for_programs(session: Session, programs: Iterable[Program]) -> list[
     wanted = list(programs)
     rights = global_rights(session)
     me = str(session.query("SELECT CURRENT_USER()")[0][0])
-    problems = []
+    problems = [
+        f"{me} may not read the text of the {program}, so it could not be made anew"
+        for program in wanted
+        if not program.create
+    ]
     if not rights & set(FOR_OTHERS):
         problems += [
             f"the {program.kind} {program.schema}.{program.name} belongs to {program.definer}:"

@@ -9,7 +9,7 @@ from typing import Any
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.errors import DestinationNotEmpty, NotFound, NotReady
-from datajoint_migrate.steps.actions import Step, program_step, tables_of
+from datajoint_migrate.steps.actions import Step, come_step, leave_step, tables_of
 from datajoint_migrate.steps.ends import schema_exists
 from datajoint_migrate.steps.moves import (
     DONE,
@@ -22,7 +22,7 @@ from datajoint_migrate.steps.moves import (
     rewrite,
 )
 from datajoint_migrate.steps.occupants import other_sessions
-from datajoint_migrate.steps.rename import moved, sentences
+from datajoint_migrate.steps.rename import sentences
 from datajoint_migrate.steps.undoing import finish_undoing
 
 
@@ -121,7 +121,8 @@ def _take_in_the_new(session: Session, journal: Journal) -> None:
         ]
     leaving: list[Step] = []
     coming: list[Step] = []
-    for prod, parallel in _map(journal).items():
+    back = _map(journal)
+    for prod, parallel in back.items():
         if there := tables_of(session, parallel) if schema_exists(session, parallel) else []:
             raise DestinationNotEmpty(
                 f"{parallel} was filled anew: it holds {there[0]}",
@@ -129,20 +130,16 @@ def _take_in_the_new(session: Session, journal: Journal) -> None:
             )
         pairs += [[parallel, table, prod] for table in tables_of(session, prod)]
         programs = read_programs(session, prod)
-        coming += [program_step("create_program", program) for program in programs]
-        leaving += [
-            program_step("drop_program", program)
-            for program in reversed(moved(programs, {prod: parallel}))
-        ]
-    # What went from production to the archives goes back as the journal has it.
+        coming += [come_step(program) for program in programs]
+        leaving += [leave_step(program, back) for program in reversed(programs)]
+    # The steps are as if all this had been there at the cutover, because they will be undone. What
+    # went from production to the archives goes back as the journal has it.
     steps: list[Step] = []
     for step in journal.steps:
         schema = step["program"]["schema"] if "program" in step else None
         if step["kind"] == "rename":
             steps += [*leaving, {**step, "pairs": pairs}]
-        elif (step["kind"] == "drop_program" and schema not in archives) or (
-            step["kind"] == "create_program" and schema in archives
-        ):
+        elif schema is not None and schema not in archives:
             continue
         else:
             steps.append(step)
