@@ -36,13 +36,7 @@ CREATE EVENT `{b}`.nightly ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01 00:00:00' 
 DELIMITER ;"""
 
 
-def make_pair(server: Server, a: str, b: str, *, programs: bool = True) -> None:
+def make_pair(server: Server, a: str, b: str) -> None:
     """Make both schemas; `fresh` must have dropped them."""
     server.sql(TABLES.format(a=a, b=b))
-    if programs:
-        server.sql(PROGRAMS.format(a=a, b=b))
-
-
-def make_programs(server: Server, a: str, b: str) -> None:
-    """The programs only, for schemas that have the tables."""
     server.sql(PROGRAMS.format(a=a, b=b))
