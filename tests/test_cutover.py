@@ -29,7 +29,7 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.steps import moves, occupants
-from full_pipeline import FullPipeline, fill, read_with
+from full_pipeline import FullPipeline, fill, read_with, work_with
 from pair import make_pair
 from servers import Server
 from small import Small, make
@@ -209,6 +209,24 @@ def test_a_schema_that_would_stay_behind_is_found(server: Server) -> None:
     server.sql("DROP DATABASE cut_c")
 
 
+def test_a_key_whose_charset_is_not_its_parents_is_found(mysql: Server, fresh: Fresh) -> None:
+    """MariaDB and number types refuse to become so."""
+    fresh(mysql, "cut_k", "cut_k_v20", "cut_k_old")
+    mysql.sql(
+        "CREATE DATABASE cut_k; CREATE TABLE cut_k.`#kind` (kind varchar(20) PRIMARY KEY);"
+        "CREATE TABLE cut_k.thing (kind varchar(20) PRIMARY KEY,"
+        " FOREIGN KEY (kind) REFERENCES cut_k.`#kind` (kind))"
+    )
+    migrate({"cut_k": "cut_k_v20"}, connection=mysql.url)
+    mysql.sql(
+        "SET foreign_key_checks = 0;"
+        "ALTER TABLE cut_k_v20.thing MODIFY kind varchar(20) CHARACTER SET latin1 NOT NULL"
+    )
+    missing = cutover({"cut_k": "cut_k_v20"}, connection=mysql.url)["missing"]
+    keys = [line for line in missing if line.startswith("foreign keys")]
+    assert "cut_k_v20.thing.kind is varchar latin1" in keys[0]
+
+
 def test_a_used_archive_is_found(server: Server) -> None:
     server.sql("CREATE DATABASE cut_b_old; CREATE TABLE cut_b_old.mine (x int PRIMARY KEY)")
     assert "holds mine" in refused(server, "archives")
@@ -374,6 +392,42 @@ def test_2x_reads_everything_under_the_old_name_then_0146_does(
         [str(environments.python("0.14.6")), str(READ_014), *reach], capture_output=True, text=True
     )
     assert read.returncode == 0, read.stdout + read.stderr[-2000:]
+
+
+def test_2x_clients_work_behind_the_fence_as_on_their_own(
+    mysql: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Insert, update, populate, declare children, delete: fenced key columns and all."""
+    ends = ("", "_v20", "_old", "_bak")
+    names = [f"behind_{name}{end}" for name in ("colony", "imaging", "altered") for end in ends]
+    drop(mysql, *names)
+    pipeline = fill(mysql, "behind", tmp_path_factory.mktemp("behind"))
+    # It refers to itself, and then 2.3.5 deletes nothing that it can reach.
+    drop(mysql, "behind_altered")
+    schema_map = {name: f"{name}_v20" for name in pipeline.schemas[:2]}
+    mysql.sql("DELETE FROM behind_imaging.`~jobs` WHERE status = 'reserved'")
+    backups = {name: f"{name}_bak" for name in schema_map}
+    for name, backup in backups.items():
+        backup_schema(name, backup, connection=mysql.url)
+    for client in ("2.3.5", "2.0.0"):
+        root = tmp_path_factory.mktemp("stores")
+        stores = pipeline.stores_elsewhere(root)
+        drop(mysql, *schema_map.values())
+        result = migrate(
+            schema_map,
+            source_stores=pipeline.source_stores,
+            dest_stores=stores,
+            copy_files=True,
+            connection=mysql.url,
+            adapters=ADAPTERS,
+        )
+        assert result["compatible"], result["issues"]
+        cutover(schema_map, backups=backups, connection=mysql.url, adapters=ADAPTERS, execute=True)
+        well, said = work_with(client, mysql, "behind", stores, root)
+        assert well, said
+        undone = rollback(schema_map, connection=mysql.url, execute=True)
+        assert undone["rows_written"]
+    drop(mysql, *names)
 
 
 def test_the_guides_phase_5_with_what_to_write_instead(server: Server, fresh: Fresh) -> None:
