@@ -2,6 +2,7 @@
 
 from datajoint_migrate.catalog.connection import Server
 from datajoint_migrate.errors import (
+    ArchiveFailed,
     ConnectionFailed,
     DestinationNotEmpty,
     ExternalMissing,
@@ -34,6 +35,7 @@ from datajoint_migrate.steps.schema import create_parallel_schema
 from datajoint_migrate.steps.verify import verify_schema_v20
 
 __all__ = [
+    "ArchiveFailed",
     "ConnectionFailed",
     "DestinationNotEmpty",
     "ExternalMissing",

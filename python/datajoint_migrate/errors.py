@@ -85,6 +85,12 @@ class ExternalMissing(MigrationError):
     default_code = "DJM-1401"
 
 
+class ArchiveFailed(MigrationError):
+    """An archive cannot be written or read, or is not what its manifest says."""
+
+    default_code = "DJM-1404"
+
+
 class StoreMissing(MigrationError):
     """A store is not configured."""
 

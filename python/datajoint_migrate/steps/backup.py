@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.externals import TRACKING
 from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
 from datajoint_migrate.steps import journal
+from datajoint_migrate.steps.archive import folder_of, is_archive, refuse_used, write_archive
 from datajoint_migrate.steps.ends import (
     Ends,
     check_names,
@@ -26,23 +27,22 @@ from datajoint_migrate.steps.ends import (
 )
 from datajoint_migrate.steps.keys import find_orphans
 from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
+from datajoint_migrate.steps.proof import prove_backup as prove_backup  # the third of the trio
 from datajoint_migrate.steps.record import (
     RECORD,
     Kept,
     Record,
-    has_record,
     read_record,
     write_record,
 )
 from datajoint_migrate.steps.replicate import (
     check_kinds,
-    compare_exactly,
     fill,
     make_database,
     make_tables,
 )
 from datajoint_migrate.steps.route import OnEvent
-from datajoint_migrate.target.programs import create_programs
+from datajoint_migrate.target.programs import create_programs, drop_program
 from datajoint_migrate.target.replica import OutwardKey, Replica, comparable, replicate
 
 logger = logging.getLogger("datajoint_migrate")
@@ -56,11 +56,16 @@ def backup_schema(
     *,
     connection: Any = None,
     dest_connection: Any = None,
+    with_files: bool = False,
+    source_stores: Mapping[str, Any] | None = None,
     lanes: int = LANES,
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Copy a whole schema, hidden tables included, bit for bit, to one called `backup_name`.
+
+    A `backup_name` with a separator in it, or a path, is an archive: a folder of Parquet files
+    and a manifest (see `check_backup`), with the objects of external stores too if `with_files`.
 
     The copy holds no foreign key into another schema, because it would block deletes there; such
     keys, and programs (triggers, views, routines, events), are kept in its hidden table
@@ -69,13 +74,21 @@ def backup_schema(
     comparison. A call that was interrupted is finished by the same call.
 
     Returns `tables_backed_up` and `rows_backed_up` (hidden tables included), `backup_location`,
-    `snapshot`, `notes`, `time_taken` in seconds; with `dry_run` also `plan` (sentences) and `ddl`,
-    and nothing is written.
+    `snapshot`, `notes`, `time_taken` in seconds; an archive's also `bytes` and `files_backed_up`;
+    with `dry_run` also `plan` (sentences) and `ddl`, and nothing is written.
 
     Raises `NotFound`, `InvalidArgument`, and `DestinationNotEmpty` when `backup_name` holds
     anything already, a finished backup included.
     """
     began = time.monotonic()
+    if is_archive(backup_name):
+        archived = {"with_files": with_files, "source_stores": source_stores, "lanes": lanes}
+        return _archive(schema, backup_name, connection, dry_run, on_event, archived)
+    if with_files:
+        raise InvalidArgument(
+            "a schema on a server cannot hold the files of stores",
+            hint="name an archive, a folder: with a separator, such as './my_backup'",
+        )
     with open_ends(connection, dest_connection) as ends:
         check_names({schema: backup_name}, ends.same_server)
         check_kinds(ends)
@@ -99,6 +112,35 @@ def backup_schema(
         "snapshot": record.snapshot,
         "notes": job.notes,
         "time_taken": time.monotonic() - began,
+    }
+
+
+def _archive(
+    schema: str,
+    location: Any,
+    connection: Any,
+    dry_run: bool,
+    on_event: OnEvent,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    server = resolve(connection)
+    if not dry_run:
+        written = write_archive(server, schema, location, on_event=on_event, **options)
+        return {"notes": [], **written}
+    folder = folder_of(location)
+    refuse_used(folder)
+    with server.session(read_only=True) as session:
+        source = read_schema(session, schema)
+    rows = sum(table.rows for table in source.tables.values())
+    return {
+        "tables_backed_up": 0,
+        "rows_backed_up": 0,
+        "backup_location": str(folder),
+        "snapshot": "none",
+        "notes": [],
+        "time_taken": 0.0,
+        "plan": [f"{schema} -> {folder}: {len(source.tables)} tables, about {rows} rows"],
+        "ddl": [],
     }
 
 
@@ -198,6 +240,11 @@ def _notes(job: _Job) -> list[str]:
         notes.append(
             f"events are kept in {RECORD} only, so that none runs twice: {', '.join(events)}"
         )
+    notes += [
+        f"the {program} is not backed up: its definition cannot be read"
+        for program in job.programs
+        if program.kind == "event" and not program.create
+    ]
     return notes
 
 
@@ -230,6 +277,10 @@ def _make(ends: Ends, job: _Job, lanes: int, on_event: OnEvent) -> Record:
             session.execute(f"DROP DATABASE {quote(job.dest)}")
         raise
     make_tables(session, job.replicas, job.existing)
+    # Triggers a killed call has made already would change the rows that are still to come.
+    for program in read_programs(session, job.dest):
+        if program.kind == "trigger":
+            drop_program(session, program)
     there = read_schema(session, job.dest)
     filled = fill(ends, source, there, source.tables, lanes=lanes, on_event=on_event)
     job.notes += make_programs(session, record.programs, source.name, job.dest)
@@ -267,6 +318,12 @@ def outward_keys(table: Table, home: str) -> Table:
     return dataclasses.replace(table, foreign_keys=keys)
 
 
+def inward_keys(table: Table, home: str) -> Table:
+    """The table with its keys into its own schema only."""
+    keys = tuple(key for key in table.foreign_keys if key.ref_schema == home)
+    return dataclasses.replace(table, foreign_keys=keys)
+
+
 def key_name(table: str, key: ForeignKey | str) -> str:
     """How records name a foreign key."""
     return f"{table}.{key if isinstance(key, str) else key.name}"
@@ -285,44 +342,3 @@ def _orphans(ends: Ends, job: _Job, there: Schema) -> tuple[list[str], list[str]
         for each in found
     ]
     return names, notes
-
-
-# -- proof ---------------------------------------------------------------------------------------
-
-
-def prove_backup(session: Session, schema: str, backup: str) -> list[str]:
-    """What keeps `backup` from being a backup of `schema` as it is now; empty when nothing does.
-
-    Compares definitions and every row, as of one instant.
-    """
-    if not schema_exists(session, backup):
-        return [f"there is no backup {backup!r}"]
-    if not has_record(session, backup):
-        return [f"{backup!r} is not a backup made by backup_schema"]
-    record = read_record(session, backup)
-    if record is None or not record.finished or journal.is_open(session, backup):
-        return [f"the backup {backup!r} is unfinished: call backup_schema again"]
-    if record.source != schema:
-        return [f"{backup!r} is a backup of {record.source!r}"]
-    with open_ends(session.server) as ends:
-        source, there = read_schema(ends.source, schema), read_schema(ends.source, backup)
-        problems = []
-        same = []
-        for name in sorted({*source.tables, *record.tables}):
-            now = source.tables.get(name)
-            then = record.tables.get(name)
-            if now is None or then is None or name not in there.tables:
-                problems.append(f"only one of {schema} and {backup} has the table {name!r}")
-            elif comparable(now.create) != comparable(then.create):
-                problems.append(f"{schema}.{name} was declared anew since {backup} was made")
-            else:
-                same.append(name)
-        if same:
-            compared = compare_exactly(ends, source, there, same, LANES)
-            problems += [
-                f"{schema}.{name} ({found['row_count']} rows) and its backup"
-                f" ({found['destination_row_count']} rows) hold different rows"
-                for name, found in compared.items()
-                if not found["match"]
-            ]
-    return problems

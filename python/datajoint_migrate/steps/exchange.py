@@ -135,6 +135,13 @@ def plan_exchange(session: Session, exchange: Exchange, new: Schema) -> None:
         names = {(program.kind, program.name) for program in programs}
         # An interrupted swap may have dropped some already.
         programs += [each for each in before if (each.kind, each.name) not in names]
+        for program in programs:
+            if not program.create:
+                raise InvalidArgument(
+                    f"the {program} would be lost: its definition cannot be read",
+                    hint="drop it, or restore as a user who may read it (SHOW_ROUTINE, SHOW VIEW,"
+                    " TRIGGER, EVENT)",
+                )
         exchange.old = Record(
             source=dest.name,
             charset=dest.charset,
@@ -145,7 +152,9 @@ def plan_exchange(session: Session, exchange: Exchange, new: Schema) -> None:
         )
     exchange.incoming = []
     for child, key in incoming_keys(session, exchange.dest, {exchange.working}):
-        _check_incoming(session, child, key, dest, new)
+        said = _check_incoming(session, child, key, dest, new)
+        if said and said not in exchange.notes:
+            exchange.notes.append(said)
         exchange.incoming.append((child.schema, child.name, key.name, child.create))
 
 
@@ -183,15 +192,18 @@ def incoming_keys(
 
 def _check_incoming(
     session: Session, child: Table, key: ForeignKey, dest: Schema | None, new: Schema
-) -> None:
+) -> str | None:
+    """Refuse what would take parents from rows; what has none anyway is only said."""
     here = f"{child} refers to {key.ref_schema}.{key.ref_table}"
     parent = new.tables.get(key.ref_table)
+    present = dest.tables.get(key.ref_table) if dest else None
     if parent is None:
+        if present is None:
+            return f"{here}, which neither was there nor is in the backup"
         raise Mismatch(
             f"{here}, which the backup does not have",
             hint=f"drop that foreign key, or restore {child.schema} first",
         )
-    present = dest.tables.get(key.ref_table) if dest else None
     for mine, theirs in zip(key.columns, key.ref_columns, strict=True):
         column, wanted = child.column(mine), parent.column(theirs)
         if (column.data_type, column.collation) != (wanted.data_type, wanted.collation) or (
@@ -202,32 +214,38 @@ def _check_incoming(
                 f"{theirs!r} is {wanted.column_type}",
                 hint=f"restore {child.schema} first, or drop that foreign key",
             )
-    both = [
-        " AND ".join(
-            f"p.{quote(theirs)} = c.{quote(mine)}"
-            for mine, theirs in zip(key.columns, key.ref_columns, strict=True)
-        )
-    ] * 2
-    lost = (
-        f"SELECT {', '.join('c.' + quote(name) for name in key.columns)}"
-        f" FROM {quote(child.schema, child.name)} c WHERE "
-        + " AND ".join(f"c.{quote(name)} IS NOT NULL" for name in key.columns)
-        + f" AND NOT EXISTS (SELECT 1 FROM {quote(new.name, parent.name)} p WHERE {both[0]})"
+    lost = _without_parents(session, child, key, parent, present)
+    if not lost:
+        return None
+    if present is None:
+        return f"{here}, which lacks the parents of some rows, for example {lost[0]}"
+    raise Mismatch(
+        f"{here}, and the backup lacks the parents of some rows, for example {lost[0]}",
+        code="DJM-1702",
+        hint=f"restore {child.schema} to the same day first, or delete these rows",
+        context={"keys": lost},
     )
-    if present is not None:
-        # Rows without a parent today are no worse off afterwards.
-        lost += (
-            f" AND EXISTS (SELECT 1 FROM {quote(present.schema, present.name)} p WHERE {both[1]})"
-        )
-    rows = session.query(f"{lost} LIMIT 3")
-    if rows:
-        raise Mismatch(
-            f"{here}, and the backup lacks the parents of some rows, for example "
-            f"{dict(zip(key.columns, rows[0], strict=True))}",
-            code="DJM-1702",
-            hint=f"restore {child.schema} to the same day first, or delete these rows",
-            context={"keys": [dict(zip(key.columns, row, strict=True)) for row in rows]},
-        )
+
+
+def _without_parents(
+    session: Session, child: Table, key: ForeignKey, parent: Table, present: Table | None
+) -> list[dict[str, Any]]:
+    """A few keys without a row in `parent`, of those that have one in `present` (if given)."""
+    equal = " AND ".join(
+        f"p.{quote(theirs)} = c.{quote(mine)}"
+        for mine, theirs in zip(key.columns, key.ref_columns, strict=True)
+    )
+    conditions = [f"c.{quote(name)} IS NOT NULL" for name in key.columns]
+    tables = [("NOT EXISTS", parent)] + ([("EXISTS", present)] if present else [])
+    conditions += [
+        f"{there} (SELECT 1 FROM {quote(table.schema, table.name)} p WHERE {equal})"
+        for there, table in tables
+    ]
+    rows = session.query(
+        f"SELECT {', '.join('c.' + quote(name) for name in key.columns)}"
+        f" FROM {quote(child.schema, child.name)} c WHERE {' AND '.join(conditions)} LIMIT 3"
+    )
+    return [dict(zip(key.columns, row, strict=True)) for row in rows]
 
 
 # -- the exchange ---------------------------------------------------------------------------------

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-from datajoint_migrate import _core
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.programs import Program, read_programs
-from datajoint_migrate.catalog.tables import Schema, read_schema
-from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch
-from datajoint_migrate.steps import journal
-from datajoint_migrate.steps.backup import key_name, outward_keys
+from datajoint_migrate.catalog.tables import ForeignKey, Table
+from datajoint_migrate.errors import DestinationNotEmpty, Mismatch
+from datajoint_migrate.steps.archive import is_archive
+from datajoint_migrate.steps.backup import inward_keys, key_name
 from datajoint_migrate.steps.ends import Ends, check_names, open_ends, read_if_there
 from datajoint_migrate.steps.exchange import (
     PROGRESS,
@@ -30,33 +27,16 @@ from datajoint_migrate.steps.exchange import (
     write_exchange,
 )
 from datajoint_migrate.steps.keys import find_orphans
-from datajoint_migrate.steps.plan import JOURNAL, LANES
-from datajoint_migrate.steps.record import RECORD, Record, has_record, has_table, read_record
-from datajoint_migrate.steps.replicate import check_kinds, fill, make_database, make_tables
+from datajoint_migrate.steps.origin import Origin, load, open_origin
+from datajoint_migrate.steps.plan import LANES
+from datajoint_migrate.steps.record import has_table
+from datajoint_migrate.steps.replicate import make_database, make_tables
 from datajoint_migrate.steps.route import OnEvent
 from datajoint_migrate.target.replica import OutwardKey, Replica, replicate
 
 logger = logging.getLogger("datajoint_migrate")
 
 WORKING = "_restoring"
-
-
-@dataclass
-class Origin:
-    """A backup, ready to be read: `schema` is what it was made of, `creates` its definitions.
-
-    `copy` is the schema that holds the rows; `record` is None when that is no backup of ours.
-    """
-
-    name: str
-    schema: str
-    charset: str
-    collation: str
-    creates: dict[str, str]
-    programs: list[Program]
-    orphans: set[str] = field(default_factory=set)
-    copy: Schema | None = None
-    record: Record | None = None
 
 
 def restore_schema(
@@ -90,9 +70,9 @@ def restore_schema(
     """
     began = time.monotonic()
     with open_ends(connection, dest_connection) as ends:
-        check_names({backup: dest}, ends.same_server)
-        check_kinds(ends)
-        origin = _open(ends, backup)
+        # A name with a path in it is never that of a schema.
+        check_names({"archive" if is_archive(backup) else backup: dest}, ends.same_server)
+        origin = open_origin(ends, backup)
         working = free_name(dest, WORKING)
         exchange = _look(ends.destination, origin, dest, working)
         if exchange is None or not _is_renamed(ends.destination, exchange):
@@ -108,7 +88,7 @@ def restore_schema(
             return _readable(origin, dest, began)
         if exchange is None:
             exchange = Exchange(
-                backup=backup,
+                backup=origin.name,
                 dest=dest,
                 working=working,
                 origin=origin.schema,
@@ -128,49 +108,6 @@ def restore_schema(
 
 
 # -- what there is --------------------------------------------------------------------------------
-
-
-def _open(ends: Ends, name: str) -> Origin:
-    schema = read_schema(ends.source, name)
-    if not has_record(ends.source, name):
-        return _plain(ends, schema)
-    record = read_record(ends.source, name)
-    if record is None or not record.finished or journal.is_open(ends.source, name):
-        raise InvalidArgument(
-            f"the backup {name!r} is unfinished",
-            hint="run the same backup_schema again to finish it",
-        )
-    lost = sorted(record.tables.keys() - schema.tables.keys())
-    if lost:
-        raise Mismatch(f"the backup {name!r} has lost its table {lost[0]!r}")
-    return Origin(
-        name=name,
-        schema=record.source,
-        charset=record.charset,
-        collation=record.collation,
-        creates={table: kept.create for table, kept in record.tables.items()},
-        programs=record.programs,
-        orphans=set(record.orphans),
-        copy=schema,
-        record=record,
-    )
-
-
-def _plain(ends: Ends, schema: Schema) -> Origin:
-    """A schema that is no backup of ours serves as one, as it is."""
-    if PROGRESS in schema.tables or JOURNAL in schema.tables:
-        raise InvalidArgument(f"{schema.name!r} is an unfinished copy", hint="finish it first")
-    if not schema.tables:
-        raise InvalidArgument(f"the backup {schema.name!r} is empty: it holds no table")
-    return Origin(
-        name=schema.name,
-        schema=schema.name,
-        charset=schema.charset,
-        collation=schema.collation,
-        creates={name: table.create for name, table in schema.tables.items()},
-        programs=read_programs(ends.source, schema.name),
-        copy=schema,
-    )
 
 
 def _look(session: Session, origin: Origin, dest: str, working: str) -> Exchange | None:
@@ -202,10 +139,7 @@ def _in_the_way(working: str, what: str) -> DestinationNotEmpty:
 
 
 def _readable(origin: Origin, dest: str, began: float) -> dict[str, Any]:
-    rows = "an unknown number of"
-    if origin.record:
-        rows = str(sum(kept.rows or 0 for kept in origin.record.tables.values()))
-    line = f"{origin.name} -> {dest}: {len(origin.creates)} tables, {rows} rows"
+    line = f"{origin.name} -> {dest}: {len(origin.creates)} tables, {origin.rows} rows"
     return {
         "tables_restored": 0,
         "rows_restored": 0,
@@ -250,71 +184,54 @@ def _replicas(origin: Origin, exchange: Exchange) -> list[Replica]:
 
 
 def _load(ends: Ends, origin: Origin, exchange: Exchange, lanes: int, on_event: OnEvent) -> None:
-    assert origin.copy is not None
     there = restored(ends.destination, exchange)
-    filled = fill(ends, origin.copy, there, origin.creates, lanes=lanes, on_event=on_event)
-    _refuse_changed(origin, filled.rows, filled.digests)
-    exchange.tables, exchange.rows = len(filled.rows), sum(filled.rows.values())
-
-
-def _refuse_changed(origin: Origin, rows: dict[str, int], digests: dict[str, str]) -> None:
-    """The rows must still be those that were proved when the backup was made."""
-    record = origin.record
-    if record is None:
-        return
-    for name, kept in record.tables.items():
-        same = kept.rows is None or kept.rows == rows[name]
-        if kept.digest is not None and record.version == _core.__version__:
-            same = same and kept.digest == digests[name]
-        if not same:
-            raise Mismatch(
-                f"the rows of {origin.name}.{name} are not those that were backed up",
-                hint=f"somebody has changed the backup; to restore it as it is now, drop its"
-                f" record first: DROP TABLE {quote(origin.name, RECORD)}",
-                context={"table": name},
-            )
+    rows = load(ends, origin, there, lanes=lanes, on_event=on_event)
+    exchange.tables, exchange.rows = len(rows), sum(rows.values())
 
 
 def _put_keys_back(ends: Ends, origin: Origin, exchange: Exchange, replicas: list[Replica]) -> None:
-    """Prove all keys; keys into other schemas are added last, as the shortest time in the way."""
+    """Prove all keys, and add those into other schemas as late as can be."""
     session = ends.destination
-    there = restored(session, exchange)
-    _refuse_orphans(session, origin, exchange, there)
+    there = restored(session, exchange).tables
+    inward = [inward_keys(table, exchange.working) for table in there.values()]
+    _refuse_orphans(session, origin, exchange, inward, outward=False)
     outward = [key for replica in replicas for key in replica.outward]
-    if outward and origin.record is not None and exchange.dest != origin.schema:
+    if outward and origin.is_backup and exchange.dest != origin.schema:
         keys = ", ".join(str(key) for key in outward[:10])
         exchange.notes.append(
             f"{exchange.dest} is not {origin.schema}, so its foreign keys into other schemas are"
             f" left out, where they would block deletes: {keys}"
         )
         return
-    for key in outward:
-        present = {each.name for each in there.tables[key.table].foreign_keys}
-        if key.name not in present:
-            _add(session, exchange, key)
-    again = restored(session, exchange)
-    only = [outward_keys(table, exchange.working) for table in again.tables.values()]
     missing = {
-        (key.ref_schema, key.ref_table)
-        for table in only
-        for key in table.foreign_keys
-        if not has_table(session, key.ref_schema, key.ref_table)
+        (key.schema, key.parent)
+        for key in outward
+        if not has_table(session, key.schema, key.parent)
     }
     exchange.notes += [
         f"{exchange.dest} refers to {'.'.join(name)}, which is not there (yet): restore it too"
         for name in sorted(missing)
     ]
-    tables = [
-        dataclasses.replace(
-            table,
-            foreign_keys=tuple(
-                key for key in table.foreign_keys if (key.ref_schema, key.ref_table) not in missing
-            ),
-        )
-        for table in only
+    proved = [
+        dataclasses.replace(there[key.table], foreign_keys=(_key(key),))
+        for key in outward
+        if (key.schema, key.parent) not in missing
     ]
-    _refuse_orphans(
-        session, origin, exchange, dataclasses.replace(again, tables={t.name: t for t in tables})
+    _refuse_orphans(session, origin, exchange, proved, outward=True)
+    for key in outward:
+        if key.name not in {each.name for each in there[key.table].foreign_keys}:
+            _add(session, exchange, key)
+
+
+def _key(key: OutwardKey) -> ForeignKey:
+    return ForeignKey(
+        name=key.name,
+        columns=key.columns,
+        ref_schema=key.schema,
+        ref_table=key.parent,
+        ref_columns=key.parent_columns,
+        on_update="",
+        on_delete="",
     )
 
 
@@ -322,10 +239,16 @@ def _add(session: Session, exchange: Exchange, key: OutwardKey) -> None:
     session.execute(f"ALTER TABLE {quote(exchange.working, key.table)} ADD {key.definition}")
 
 
-def _refuse_orphans(session: Session, origin: Origin, exchange: Exchange, there: Schema) -> None:
-    for orphan in find_orphans(session, there.tables.values()):
+def _refuse_orphans(
+    session: Session, origin: Origin, exchange: Exchange, tables: list[Table], *, outward: bool
+) -> None:
+    for orphan in find_orphans(session, tables):
         table = orphan["table"].split(".", 1)[1]
-        if origin.record is None or key_name(table, orphan["constraint"]) in origin.orphans:
+        # An archive does not say which keys into other schemas held; its own rows it does prove.
+        known = origin.archived is None or not outward
+        if origin.record is not None:
+            known = key_name(table, orphan["constraint"]) in origin.orphans
+        if known:
             exchange.notes.append(
                 f"{exchange.dest}.{table}: rows refer to rows that {orphan['references']} does not"
                 f" have, as when it was backed up: {orphan['keys'][:3]}"

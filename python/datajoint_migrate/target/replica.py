@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import parse, text_of, tokens
+from datajoint_migrate.target.ddl import Item, Token, parse, text_of, tokens
 
 
 @dataclass(frozen=True)
 class OutwardKey:
-    """A foreign key into another schema: its name, its parent, and its line of the DDL."""
+    """A foreign key into another schema: its name, columns and parent, and its line of DDL."""
 
     table: str
     name: str
+    columns: tuple[str, ...]
     schema: str
     parent: str
+    parent_columns: tuple[str, ...]
     definition: str
 
     def __str__(self) -> str:
@@ -57,7 +59,7 @@ def replicate(
             if schema is not None and schema in home:
                 item.repoint(dest)
             elif schema is not None:
-                outward.append(OutwardKey(table, item.name, schema, parent, text_of(item.parts)))
+                outward.append(_outward(table, item, schema, parent))
                 if not keep_outward:
                     continue
         items.append(item)
@@ -65,10 +67,34 @@ def replicate(
     return Replica(table, text.render(), tuple(outward))
 
 
+def _outward(table: str, item: Item, schema: str, parent: str) -> OutwardKey:
+    ends: tuple[list[str], list[str]] = ([], [])
+    depth = far = 0
+    for token in item.parts:
+        depth += (token.text == "(") - (token.text == ")")
+        far = far or int(token.word == "REFERENCES")
+        if depth and token.kind == "name":
+            ends[far].append(token.name)
+    mine, theirs = tuple(ends[0]), tuple(ends[1])
+    return OutwardKey(table, item.name, mine, schema, parent, theirs, text_of(item.parts))
+
+
 def comparable(create: str) -> str:
     """A definition without what rows alone change: where AUTO_INCREMENT stands."""
     parts = tokens(create)
+    at = _counter_at(parts)
+    return create if at is None else text_of(parts[:at] + parts[at + 4 :])
+
+
+def auto_increment(create: str) -> int | None:
+    """Where AUTO_INCREMENT stands, if the definition says so."""
+    parts = tokens(create)
+    at = _counter_at(parts)
+    return None if at is None else int(parts[at + 2].text)
+
+
+def _counter_at(parts: Sequence[Token]) -> int | None:
     for index in range(len(parts) - 3):
         if parts[index].word == "AUTO_INCREMENT" and parts[index + 1].text == "=":
-            return text_of(parts[:index] + parts[index + 4 :])
-    return create
+            return index
+    return None
