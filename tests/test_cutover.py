@@ -183,6 +183,22 @@ def test_a_backup_is_asked_for_and_proved(server: Server) -> None:
     assert "cut_a.best" in refused(server, "backup")
 
 
+def test_a_backup_may_be_an_archive(server: Server, tmp_path: Path) -> None:
+    archive = str(tmp_path / "cut_a")
+    backup_schema("cut_a", archive, connection=server.url)
+    backups = {**BACKUPS, "cut_a": archive}
+    assert cutover(MAP, backups=backups, connection=server.url)["missing"] == []
+    server.sql("DELETE FROM cut_a.best; DELETE FROM cut_a_v20.best")
+    found = cutover(MAP, backups=backups, connection=server.url)["missing"]
+    assert any(line.startswith("backup: ") and archive in line for line in found)
+
+
+def test_what_production_has_and_the_copy_has_not_is_noted(server: Server) -> None:
+    server.sql("DROP TRIGGER cut_a_v20.count_it")
+    notes = " ".join(ready(server)["notes"])
+    assert "the trigger cut_a.count_it has no equal in cut_a_v20" in notes
+
+
 def test_a_row_that_differs_is_found(server: Server) -> None:
     server.sql("UPDATE cut_a_v20.mouse SET note = 'other' WHERE mouse_id = 2")
     assert "cut_a.mouse" in refused(server, "comparison")

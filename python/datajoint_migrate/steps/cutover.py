@@ -125,7 +125,7 @@ def place_steps(
 def _plan(before: Before) -> Journal:
     session = before.session
     steps: list[Step] = []
-    notes = [
+    notes = before.notes + [
         f"{line}; it reads what has that name"
         for line in elsewhere(session, before.names, before.names)
     ]
@@ -151,7 +151,13 @@ def _plan(before: Before) -> Journal:
     facts = {
         "schema_map": before.schema_map,
         "archives": before.archives,
-        "rows": before.row_counts,
+        "rows": {
+            parallel.name: {
+                table: before.row_counts.get(parallel.name, {}).get(table)
+                for table in parallel.tables
+            }
+            for _, parallel in before.pairs()
+        },
         "tables": sum(len(step["pairs"]) for step in steps if step["kind"] == "rename"),
     }
     return Journal(next(iter(before.archives.values())), VERB, facts, steps, notes=notes)

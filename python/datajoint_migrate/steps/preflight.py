@@ -8,15 +8,17 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.externals import externals_of
 from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.catalog.tables import Column, ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import MigrationError
-from datajoint_migrate.steps.backup import prove_backup
 from datajoint_migrate.steps.compare import Comparing, table_names
 from datajoint_migrate.steps.ends import Ends
 from datajoint_migrate.steps.occupants import other_sessions
 from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
+from datajoint_migrate.steps.proof import prove_backup
 from datajoint_migrate.steps.rights import missing_for_programs
+from datajoint_migrate.steps.structure import compare_structure
 from datajoint_migrate.steps.verify import verify
 
 NAME_CHARACTERS = 64
@@ -132,6 +134,8 @@ def _comparison(before: Before) -> tuple[bool, list[str]]:
         ends = Ends(source, other, True)
         comparing = Comparing(ends, wanted, before.tolerance, before.adapters)
         comparing.run(ends, LANES, None)
+    for prod, parallel in before.pairs():
+        before.notes += _structure(before, prod, parallel)
     for (prod_name, table), result in comparing.results.items():
         parallel_name = before.schema_map[prod_name]
         rows += result["row_count"]
@@ -143,6 +147,25 @@ def _comparison(before: Before) -> tuple[bool, list[str]]:
                 f" {len(result['discrepancies'])} places, the first: {first}"
             )
     return _verdict(problems, f"{rows} rows are equal")
+
+
+def _structure(before: Before, prod: Schema, parallel: Schema) -> list[str]:
+    """What production has and its copy has not, or otherwise: for the operator to decide on."""
+    externals = {
+        table.name: externals_of(before.session, prod, table, before.adapters)
+        for table in prod.tables.values()
+    }
+    notes = [
+        f"{prod.name}.{found['table']}: the {found['what']} {found['name']} is {found['prod']},"
+        f" in {parallel.name} {found['test']}"
+        for found in compare_structure(prod, parallel, externals)
+    ]
+    there = {(one.kind, one.name) for one in read_programs(before.session, parallel.name)}
+    return notes + [
+        f"the {one} has no equal in {parallel.name}"
+        for one in read_programs(before.session, prod.name)
+        if (one.kind, one.name) not in there
+    ]
 
 
 def _verified(before: Before) -> tuple[bool, list[str]]:

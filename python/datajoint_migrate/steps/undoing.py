@@ -54,10 +54,9 @@ def _written(session: Session, journal: Journal) -> tuple[dict[str, int], list[s
     new = []
     for parallel, counts in journal.facts["rows"].items():
         for table in tables_of(session, parallel):
-            if table.startswith("~") and not table.startswith("~~"):
-                continue
             if table not in counts:
                 new.append(f"{parallel}.{table}")
+            if counts.get(table) is None:
                 continue
             now = int(session.query(f"SELECT COUNT(*) FROM {quote(parallel, table)}")[0][0])
             if now != counts[table]:
