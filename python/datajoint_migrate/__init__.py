@@ -13,6 +13,7 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
     NotFound,
+    NotReady,
     PermissionMissing,
     ServerError,
     StoreMissing,
@@ -22,12 +23,15 @@ from datajoint_migrate.steps.backup import backup_schema
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
+from datajoint_migrate.steps.cutover import cutover
 from datajoint_migrate.steps.damage import check_blobs
 from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
+from datajoint_migrate.steps.rename import rename_schema
 from datajoint_migrate.steps.restore import restore_schema
+from datajoint_migrate.steps.rollback import rollback
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
 from datajoint_migrate.steps.verify import verify_schema_v20
@@ -44,6 +48,7 @@ __all__ = [
     "MigrationError",
     "Mismatch",
     "NotFound",
+    "NotReady",
     "PermissionMissing",
     "Server",
     "ServerError",
@@ -58,11 +63,14 @@ __all__ = [
     "copy_all_data",
     "copy_table_data",
     "create_parallel_schema",
+    "cutover",
     "migrate",
     "migrate_columns",
     "migrate_external_to_v20",
     "rebuild_lineage",
+    "rename_schema",
     "restore_schema",
+    "rollback",
     "scan",
     "verify_schema_v20",
 ]

@@ -127,6 +127,12 @@ class Mismatch(MigrationError):
     default_code = "DJM-1701"
 
 
+class NotReady(MigrationError):
+    """A check of a cutover or rollback did not pass; `context["missing"]` has the sentences."""
+
+    default_code = "DJM-1702"
+
+
 class InternalError(MigrationError):
     """A fault of this package; please report it."""
 
