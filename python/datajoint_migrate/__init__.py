@@ -21,6 +21,7 @@ from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.scan import scan
@@ -44,6 +45,7 @@ __all__ = [
     "StoreMissing",
     "Unconvertible",
     "analyze_columns",
+    "carry_jobs",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
