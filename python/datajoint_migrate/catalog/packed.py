@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import struct
 import uuid
 import zlib
@@ -36,8 +37,6 @@ def unpack_key(blob: bytes) -> dict[str, Any]:
         key = _Reader(_inflated(blob)).key()
     except (struct.error, ValueError, ArithmeticError, zlib.error) as error:
         raise Unconvertible(f"the packed key cannot be read: {error}") from error
-    if not isinstance(key, dict) or not all(isinstance(name, str) for name in key):
-        raise Unconvertible("the packed value is not a key")
     return key
 
 
@@ -48,8 +47,8 @@ def _inflated(blob: bytes) -> bytes:
     (length,) = struct.unpack_from("<Q", blob, len(COMPRESSED))
     inflater = zlib.decompressobj()
     data = inflater.decompress(blob[start:], LARGEST)
-    if len(data) != length:
-        raise ValueError(f"{len(data)} bytes where {length} were packed")
+    if len(data) != length or not inflater.eof:
+        raise ValueError(f"{len(data)} bytes where {length} were packed, or a wrong end")
     return data
 
 
@@ -60,8 +59,6 @@ class _Reader:
         self.data = data
         self.at = 0
         self.kinds: dict[bytes, Callable[[], Any]] = {
-            b"\x04": self._dict,
-            b"S": self._struct,
             b"A": self._array,
             b"\x05": lambda: self._take(self._number("Q")).decode(),
             b"\x06": lambda: self._take(self._number("Q")),
@@ -75,13 +72,16 @@ class _Reader:
             b"u": lambda: uuid.UUID(bytes=self._take(16)),
         }
 
-    def key(self) -> Any:
+    def key(self) -> dict[str, Any]:
         if self._take(4) not in PROTOCOLS:
             raise ValueError("neither dj0 nor mYm")
-        value = self._value()
+        kind = self._take(1)
+        if kind not in (b"\x04", b"S"):
+            raise ValueError("it is neither a dict nor a struct")
+        found = self._dict() if kind == b"\x04" else self._struct()
         if self.at != len(self.data):
             raise ValueError("there is more than one value")
-        return value
+        return found
 
     def _take(self, count: int) -> bytes:
         part = self.data[self.at : self.at + count]
@@ -106,16 +106,19 @@ class _Reader:
             raise ValueError("a length is wrong")
         return value
 
-    def _dict(self) -> dict[Any, Any]:
+    def _dict(self) -> dict[str, Any]:
         found = {}
         for _ in range(self._number("Q")):
             name = self._sized()
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} is no name of an attribute")
             found[name] = self._sized()
         return found
 
     def _struct(self) -> dict[str, Any]:
         """A struct of MATLAB, which is a key when it has one element."""
-        self._one("a struct")
+        if any(length != 1 for length in self._shape()):
+            raise ValueError("a struct of several elements is no key")
         names = [self._text() for _ in range(self._number("I"))]
         return {name: self._sized() for name in names}
 
@@ -127,16 +130,12 @@ class _Reader:
 
     def _array(self) -> Any:
         """A scalar of numpy or MATLAB; characters may be several."""
-        start = self.at
         shape = self._shape()
         kind, is_complex = self._number("I"), self._number("I")
-        count = 1
-        for length in shape:
-            count *= length
+        count = math.prod(shape)
         if kind == CHARACTERS and count <= LARGEST:
             return self._take(2 * count).decode("utf-16-le")
         if kind not in NUMBERS or is_complex or count != 1:
-            self.at = start
             raise ValueError("an array has no place in a key")
         return self._number(NUMBERS[kind])
 
@@ -145,10 +144,6 @@ class _Reader:
         if dimensions > 8:
             raise ValueError("too many dimensions")
         return [self._number("Q") for _ in range(dimensions)]
-
-    def _one(self, what: str) -> None:
-        if any(length != 1 for length in self._shape()):
-            raise ValueError(f"{what} of several elements is no key")
 
     def _moment(self) -> datetime.datetime | datetime.date | datetime.time:
         day, clock = self._number("i"), self._number("q")
