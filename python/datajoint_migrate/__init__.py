@@ -27,6 +27,7 @@ from datajoint_migrate.steps.cutover import cutover
 from datajoint_migrate.steps.damage import check_blobs
 from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.rename import rename_schema
@@ -56,6 +57,7 @@ __all__ = [
     "Unconvertible",
     "analyze_columns",
     "backup_schema",
+    "carry_jobs",
     "check_blobs",
     "check_text",
     "compare_query_results",
