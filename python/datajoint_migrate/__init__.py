@@ -17,15 +17,27 @@ from datajoint_migrate.errors import (
     StoreMissing,
     Unconvertible,
 )
+from datajoint_migrate.steps.blobs import (
+    analyze_blob_columns,
+    check_migration_status,
+    generate_migration_sql,
+    migrate_blob_columns,
+)
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.gradual import populate_v2_columns
+from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
+from datajoint_migrate.steps.integrity import verify_external_integrity
+from datajoint_migrate.steps.jobs_columns import add_job_metadata_columns
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
+from datajoint_migrate.steps.store_check import check_store_configuration
 from datajoint_migrate.steps.verify import verify_schema_v20
+from datajoint_migrate.upstream import install, migrate_external_pointers_v2
 
 __all__ = [
     "ConnectionFailed",
@@ -43,16 +55,28 @@ __all__ = [
     "ServerError",
     "StoreMissing",
     "Unconvertible",
+    "add_job_metadata_columns",
+    "analyze_blob_columns",
     "analyze_columns",
+    "check_migration_status",
+    "check_store_configuration",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
     "copy_table_data",
     "create_parallel_schema",
+    "generate_migration_sql",
+    "install",
     "migrate",
+    "migrate_blob_columns",
     "migrate_columns",
+    "migrate_external",
+    "migrate_external_pointers_v2",
     "migrate_external_to_v20",
+    "migrate_filepath",
+    "populate_v2_columns",
     "rebuild_lineage",
     "scan",
+    "verify_external_integrity",
     "verify_schema_v20",
 ]
