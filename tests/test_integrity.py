@@ -22,8 +22,8 @@ from datajoint_migrate.steps import integrity
 from servers import Server
 from small import RECORDINGS, Small, make
 
-# 4 different signals, a paper and a movie for all recordings but the first
-OBJECTS = 4 + 2 * (RECORDINGS - 1)
+# 4 different signals, a paper and a movie for every recording
+OBJECTS = 4 + 2 * RECORDINGS
 
 
 @pytest.fixture(params=["mysql", "mariadb"])
@@ -114,7 +114,7 @@ def test_a_store_that_is_no_folder_is_named_as_unchecked(small: Small) -> None:
 
 
 def test_an_unknown_store_or_level_is_an_error(small: Small) -> None:
-    with pytest.raises(NotFound, match="'rwa'.*did you mean 'raw'"):
+    with pytest.raises(NotFound, match=r"'rwa'.*did you mean 'raw'"):
         verify(small, store_name="rwa")
     with pytest.raises(InvalidArgument, match="level"):
         verify(small, level="all")
