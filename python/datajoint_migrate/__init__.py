@@ -23,6 +23,7 @@ from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
+from datajoint_migrate.steps.sample import copy_sample
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
 from datajoint_migrate.steps.verify import verify_schema_v20
@@ -47,6 +48,7 @@ __all__ = [
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
+    "copy_sample",
     "copy_table_data",
     "create_parallel_schema",
     "migrate",
