@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Fresh
-from datajoint_migrate import InvalidArgument, copy_sample, copy_table_data, create_parallel_schema
+from datajoint_migrate import (
+    DestinationNotEmpty,
+    InvalidArgument,
+    copy_sample,
+    copy_table_data,
+    create_parallel_schema,
+)
+from full_pipeline import FullPipeline, read_with
 from servers import Server
 from small import Small, make
 
@@ -124,3 +133,167 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     with pytest.raises(InvalidArgument):
         copy_sample(schema_map=small.map, restrictions=restrictions, connection=small.server.url)
     assert not set(small.map.values()) & small.schemas_there()
+
+
+# -- the full pipeline -------------------------------------------------------------------------
+
+ADAPTERS = {"lines_file": "filepath@raw", "lines_attach": "attach@flat", "wrapped": "blob@raw"}
+
+
+def orphans(server: Server, schemas: list[str]) -> dict[str, int]:
+    """Rows without their parent, per foreign key, counted without any help from the package."""
+    keys: dict[tuple[str, str, str], list[list[str]]] = {}
+    names = ", ".join(f"'{schema}'" for schema in schemas)
+    for row in server.sql(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA,"
+        " REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE"
+        f" WHERE TABLE_SCHEMA IN ({names}) AND REFERENCED_TABLE_NAME IS NOT NULL"
+    ):
+        words = [str(word) for word in row]
+        keys.setdefault((words[0], words[1], words[2]), []).append(words[3:])
+    assert keys
+    found = {}
+    for (schema, table, name), columns in keys.items():
+        parent = f"`{columns[0][1]}`.`{columns[0][2]}`"
+        on = " AND ".join(f"p.`{theirs}` = c.`{mine}`" for mine, _, _, theirs in columns)
+        there = " AND ".join(f"c.`{mine}` IS NOT NULL" for mine, *_ in columns)
+        sql = f"SELECT COUNT(*) FROM `{schema}`.`{table}` c LEFT JOIN {parent} p ON {on}"
+        count = server.sql(f"{sql} WHERE {there} AND p.`{columns[0][3]}` IS NULL")[0][0]
+        if int(count or 0):
+            found[f"{schema}.{table} {name}"] = int(count or 0)
+    return found
+
+
+def keys_there(server: Server, schemas: list[str]) -> dict[str, list[str]]:
+    """Every user row of the schemas by its key, as text."""
+    found = {}
+    for schema in schemas:
+        for (table,) in server.sql(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'"
+            f" AND TABLE_SCHEMA = '{schema}' AND TABLE_NAME NOT LIKE '~%'"
+        ):
+            key = server.sql(
+                "SELECT GROUP_CONCAT(CONCAT('HEX(`', REPLACE(COLUMN_NAME, '`', '``'), '`)')"
+                " ORDER BY ORDINAL_POSITION) FROM information_schema.KEY_COLUMN_USAGE WHERE"
+                f" CONSTRAINT_NAME = 'PRIMARY' AND TABLE_SCHEMA = '{schema}'"
+                f" AND TABLE_NAME = '{table}'"
+            )[0][0]
+            if key:
+                rows = server.sql(f"SELECT CONCAT_WS('/', {key}) FROM `{schema}`.`{table}`")
+                found[f"{schema}.{table}"] = sorted(str(row[0]) for row in rows)
+    return found
+
+
+def whole_masters(server: Server, schema_map: dict[str, str], part: str, key: list[str]) -> None:
+    """Each chosen master has the parts it has in production."""
+    for old, new in schema_map.items():
+        if not server.sql(f"SHOW TABLES FROM `{old}` LIKE '{part}'"):
+            continue
+        master = part.rsplit("__", 1)[0]
+        using = ", ".join(f"`{column}`" for column in key)
+        there = server.sql(f"SELECT COUNT(*) FROM `{new}`.`{part}`")[0][0]
+        wanted = server.sql(
+            f"SELECT COUNT(*) FROM `{old}`.`{part}` JOIN `{new}`.`{master}` USING ({using})"
+        )[0][0]
+        assert there == wanted, (part, there, wanted)
+
+
+VISIT = ["animal_id", "visit_date", "visit_number"]
+PARTS = {"visit__note": VISIT, "visit__reply": VISIT, "_scan__field": VISIT}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_chosen_every_key_holds_and_the_same_call_takes_the_same_rows(
+    full_pipeline_mysql: FullPipeline, mysql: Server, fresh: Fresh, seed: int
+) -> None:
+    pipeline = full_pipeline_mysql
+    chance = random.Random(seed)
+    tables = [
+        f"{schema}.{row[0]}"
+        for schema in pipeline.schemas
+        for row in mysql.sql(f"SHOW TABLES FROM `{schema}`")
+        if not str(row[0]).startswith("~")
+    ]
+    restrictions: dict[str, object] = {}
+    for table in sorted(chance.sample(tables, chance.randint(1, 5))):
+        restrictions[table] = chance.choice(
+            [chance.randint(1, 4), {"where": "RAND() < 2", "limit": 2}, "TRUE"]
+        )
+    children = bool(seed % 2)
+    taken = []
+    for prefix in (f"sample{seed}a", f"sample{seed}b"):
+        schema_map = pipeline.schema_map(prefix)
+        fresh(mysql, *schema_map.values())
+        planned, result = (
+            copy_sample(
+                schema_map=schema_map,
+                restrictions=restrictions,
+                children=children,
+                source_stores=pipeline.source_stores,
+                dest_stores=pipeline.stores_in_place(),
+                adapters=ADAPTERS,
+                connection=mysql.url,
+                dry_run=dry,
+            )
+            for dry in (True, False)
+        )
+        assert planned["tables"] == result["tables"], restrictions
+        assert result["rows_copied"] > 0
+        dests = list(schema_map.values())
+        assert orphans(mysql, dests) == {}, restrictions
+        for part, key in PARTS.items():
+            whole_masters(mysql, schema_map, part, key)
+        found = keys_there(mysql, dests)
+        taken.append([(name.split("_", 1)[1], keys) for name, keys in found.items()])
+        for table, wanted in restrictions.items():
+            if wanted == "TRUE":
+                count = mysql.sql(f"SELECT COUNT(*) FROM `{table.replace('.', '`.`')}`")[0][0]
+                assert result["tables"][table] == int(count or 0)
+    assert taken[0] == taken[1], restrictions
+
+
+@pytest.mark.parametrize("origin", ["mysql", "mariadb"])
+def test_a_sample_on_another_server_is_read_by_2x_value_for_value(
+    origin: str,
+    request: pytest.FixtureRequest,
+    mysql_b: Server,
+    fresh: Fresh,
+    tmp_path: Path,
+) -> None:
+    name = "full_pipeline_mysql" if origin == "mysql" else "full_pipeline_maria"
+    pipeline: FullPipeline = request.getfixturevalue(name)
+    schema_map = pipeline.schema_map("away")
+    fresh(mysql_b, *schema_map.values())
+    stores = pipeline.stores_elsewhere(tmp_path)
+    options: dict[str, Any] = {
+        "schema_map": schema_map,
+        "restrictions": {"Files": 2, "Cells": 1, "Adapted": 1, "tree": "id = 2"},
+        "source_stores": pipeline.source_stores,
+        "dest_stores": stores,
+        "copy_files": True,
+        "adapters": ADAPTERS,
+        "connection": pipeline.server.url,
+        "dest_connection": mysql_b.url,
+    }
+    result = copy_sample(**options)
+    assert result["files_copied"] > 0
+    assert orphans(mysql_b, list(schema_map.values())) == {}
+    reading = read_with("2.3.5", pipeline, mysql_b, schema_map, stores, tmp_path, structure=False)
+    wrong = [
+        difference
+        for verdict in reading.verdicts
+        for difference in verdict["differences"]
+        if difference["found"] != "no such row"
+        and not (difference["where"] == "row" and difference["found"] is None)
+    ]
+    assert not wrong, wrong[:5]
+    absent = sum(
+        difference["found"] == "no such row"
+        for verdict in reading.verdicts
+        for difference in verdict["differences"]
+    )
+    expected = sum(verdict["rows"] for verdict in reading.verdicts if verdict["by"] == "2.x")
+    fetched = {verdict["table"] for verdict in reading.verdicts if verdict["by"] == "2.x"}
+    assert expected - absent == sum(result["tables"].get(table, 0) for table in fetched) > 0
+    with pytest.raises(DestinationNotEmpty):
+        copy_sample(**options)

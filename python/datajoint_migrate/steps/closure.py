@@ -109,7 +109,7 @@ class Closure:
                 if not key.ref_table.startswith(TRACKING):
                     self._add(waiting, node, ((key.ref_schema, key.ref_table), False), key, True)
             for child, key in down.get(name, ()):
-                if brings or is_part_of(child, table):
+                if brings or comes_with(child, table):
                     self._add(waiting, node, ((child.schema, child.name), brings), key, False)
 
     def _add(self, waiting: list[Node], origin: Node, to: Node, key: ForeignKey, up: bool) -> None:
@@ -120,7 +120,8 @@ class Closure:
 
     def _number(self, node: Node) -> None:
         table = self.tables[node[0]]
-        if not table.walk_key:
+        alone = not table.foreign_keys and node[0] in self.seeds
+        if not table.walk_key and not alone:
             raise InvalidArgument(
                 f"{table} has no key that tells its rows apart, so no sample can be closed over it",
                 hint="give it a primary key, or copy it with copy_table_data",
@@ -228,14 +229,21 @@ class Closure:
         return f"FROM {NEEDED} AS n STRAIGHT_JOIN {source} AS {alias} ON {on}"
 
 
-def is_part_of(table: Table, master: Table) -> bool:
-    """Whether a table is a part of the other, whose rows are never there without its own."""
-    found = PART.match(table.name)
-    return (
-        table.tier == "part"
-        and found is not None
-        and (table.schema, found["master"]) == (master.schema, master.name)
+def comes_with(table: Table, parent: Table) -> bool:
+    """Whether rows of a table belong to their parent's: it is a part of it, or both of one master.
+
+    A part may refer to another part only, and reach its master through that.
+    """
+    master = _master(table)
+    return master is not None and (
+        (table.schema, master) == (parent.schema, parent.name)
+        or (table.schema, master) == (parent.schema, _master(parent))
     )
+
+
+def _master(table: Table) -> str | None:
+    found = PART.match(table.name) if table.tier == "part" else None
+    return found["master"] if found else None
 
 
 def _equal(key: ForeignKey, child: str) -> str:
