@@ -12,6 +12,8 @@ from conftest import Fresh
 from datajoint_migrate import (
     DestinationNotEmpty,
     InvalidArgument,
+    MigrationError,
+    Mismatch,
     copy_sample,
     copy_table_data,
     create_parallel_schema,
@@ -297,3 +299,83 @@ def test_a_sample_on_another_server_is_read_by_2x_value_for_value(
     assert expected - absent == sum(result["tables"].get(table, 0) for table in fetched) > 0
     with pytest.raises(DestinationNotEmpty):
         copy_sample(**options)
+
+
+# -- keys that DataJoint seldom makes ----------------------------------------------------------
+
+KNOTS = """CREATE DATABASE knots; USE knots; SET foreign_key_checks = 0;
+CREATE TABLE tag (id int NOT NULL PRIMARY KEY, name varchar(20) NOT NULL UNIQUE);
+CREATE TABLE team (team varchar(12) NOT NULL PRIMARY KEY, head int DEFAULT NULL,
+FOREIGN KEY (head) REFERENCES person (id));
+CREATE TABLE person (id int NOT NULL PRIMARY KEY, team varchar(12) NOT NULL, boss int DEFAULT NULL,
+label varchar(20) DEFAULT NULL, mood enum('b','a') NOT NULL,
+FOREIGN KEY (team) REFERENCES team (team), FOREIGN KEY (boss) REFERENCES person (id),
+FOREIGN KEY (label) REFERENCES tag (name));
+CREATE TABLE shift (mood enum('b','a') NOT NULL, day date NOT NULL, who int NOT NULL,
+PRIMARY KEY (mood, day, who), FOREIGN KEY (who) REFERENCES person (id));
+INSERT INTO tag VALUES (1, 'red'), (2, 'blue');
+INSERT INTO team VALUES ('käse', 3), ('wine', 40), ('none', NULL);
+INSERT INTO person VALUES (3, 'wine', 3, NULL, 'a'), (40, 'käse', NULL, 'blue', 'b'),
+(41, 'none', NULL, 'red', 'a');"""
+
+
+@pytest.mark.parametrize("origin", ["mysql", "mariadb"])
+def test_cycles_self_references_and_keys_to_unique_columns_end_complete(
+    origin: str, request: pytest.FixtureRequest, mysql_b: Server, fresh: Fresh
+) -> None:
+    server: Server = request.getfixturevalue(origin)
+    fresh(server, "knots")
+    fresh(mysql_b, "knots_v20")
+    chain = ", ".join(f"({n}, 'none', {n - 1}, NULL, 'a')" for n in range(101, 301))
+    days = ", ".join(
+        f"('{mood}', '2024-01-{day:02}', {100 + day})" for mood in "ab" for day in range(1, 29)
+    )
+    server.sql(
+        KNOTS + "INSERT INTO person VALUES (100, 'none', NULL, NULL, 'b');"
+        f"INSERT INTO person VALUES {chain}; INSERT INTO shift VALUES {days};"
+    )
+
+    def take(**restrictions: object) -> dict[str, int]:
+        mysql_b.sql("DROP DATABASE IF EXISTS knots_v20")
+        result = copy_sample(
+            "knots",
+            "knots_v20",
+            restrictions,
+            connection=server.url,
+            dest_connection=mysql_b.url,
+        )
+        assert orphans(mysql_b, ["knots_v20"]) == {}
+        return {name.split(".")[1]: rows for name, rows in result["tables"].items()}
+
+    # Each team's head is in the other team: the walk goes round once and ends.
+    assert take(team="team = 'käse'") == {"person": 2, "tag": 1, "team": 2}
+    assert take(person="id = 300") == {"person": 201, "tag": 0, "team": 1}
+    # 'b' is the first of the enumeration, and so of the key.
+    assert take(shift=2) == {"person": 3, "shift": 2, "tag": 0, "team": 1}
+    assert mysql_b.sql("SELECT DISTINCT mood FROM knots_v20.shift") == [("b",)]
+
+
+def test_a_row_whose_parent_production_lacks_is_named_and_nothing_stays(small: Small) -> None:
+    small.server.sql(
+        "SET foreign_key_checks = 0;"
+        f"INSERT INTO `{small.lab}`.session VALUES (77, '2024-02-01', 'nobody')"
+    )
+    with pytest.raises(Mismatch, match="77"):
+        copy_sample(
+            schema_map=small.map,
+            restrictions={"Session": "mouse_id > 9"},
+            connection=small.server.url,
+            **small.stores,
+        )
+    assert small.count(small.map[small.lab], "session") == 0
+
+
+def test_a_condition_that_the_server_refuses_leaves_nothing(small: Small) -> None:
+    with pytest.raises(MigrationError, match="no_such_column"):
+        copy_sample(
+            small.lab,
+            small.map[small.lab],
+            {"Mouse": "no_such_column = 1"},
+            connection=small.server.url,
+        )
+    assert not set(small.map.values()) & small.schemas_there()
