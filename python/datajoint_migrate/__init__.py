@@ -43,6 +43,7 @@ from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.rename import rename_schema
 from datajoint_migrate.steps.restore import restore_schema
 from datajoint_migrate.steps.rollback import rollback
+from datajoint_migrate.steps.sample import copy_sample
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
 from datajoint_migrate.steps.store_check import check_store_configuration
@@ -79,6 +80,7 @@ __all__ = [
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
+    "copy_sample",
     "copy_table_data",
     "create_parallel_schema",
     "cutover",
