@@ -89,6 +89,12 @@ class ExternalMissing(MigrationError):
     default_code = "DJM-1401"
 
 
+class ArchiveFailed(MigrationError):
+    """An archive cannot be written or read, or is not what its manifest says."""
+
+    default_code = "DJM-1404"
+
+
 class StoreMissing(MigrationError):
     """A store is not configured."""
 
@@ -123,6 +129,12 @@ class Mismatch(MigrationError):
     """Source and destination differ where they must not."""
 
     default_code = "DJM-1701"
+
+
+class NotReady(MigrationError):
+    """A check of a cutover or rollback did not pass; `context["missing"]` has the sentences."""
+
+    default_code = "DJM-1702"
 
 
 class InternalError(MigrationError):

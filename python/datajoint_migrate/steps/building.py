@@ -11,7 +11,8 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.externals import TRACKING, externals_of
+from datajoint_migrate.catalog.externals import TRACKING, External, externals_of
+from datajoint_migrate.catalog.programs import Kind
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import (
     DestinationNotEmpty,
@@ -19,10 +20,18 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
 )
+from datajoint_migrate.steps.carrying import carry
+from datajoint_migrate.steps.charset import (
+    check_charset,
+    new_schemas_note,
+    prove_charset,
+    same_charsets,
+)
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
+from datajoint_migrate.target.charset import COLLATION, UTF8MB4, Charset
 from datajoint_migrate.target.ddl import literal
 from datajoint_migrate.target.declare import Declaration, check_map, declare
 from datajoint_migrate.target.lineage import LINEAGE, Lineage
@@ -44,6 +53,9 @@ class Building:
     declarations: list[Declaration]
     lineage: list[Lineage]
     notes: list[str] = field(default_factory=list)
+    # Per source table the columns that become, or will become, JSON.
+    externals: Mapping[str, Mapping[str, External]] = field(default_factory=dict)
+    charset: Charset = "keep"
 
     @property
     def tables(self) -> list[str]:
@@ -52,16 +64,18 @@ class Building:
 
     def create_database(self, collations: set[str]) -> str:
         """The statement that makes the schema, with the source's defaults where they exist."""
-        sql = (
-            f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {self.source.charset}"
-        )
-        if self.source.collation in collations:
-            sql += f" COLLATE {self.source.collation}"
+        charset, collation = self.source.charset, self.source.collation
+        if self.charset == UTF8MB4 and charset != UTF8MB4:
+            charset, collation = UTF8MB4, COLLATION
+        sql = f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {charset}"
+        if collation in collations:
+            sql += f" COLLATE {collation}"
         return sql
 
 
-def check_options(external: str, unsigned: str) -> None:
-    """Raises `InvalidArgument` for an unknown `external` or `unsigned`."""
+def check_options(external: str, unsigned: str, charset: str = "keep") -> None:
+    """Raises `InvalidArgument` for an unknown `external`, `unsigned` or `charset`."""
+    check_charset(charset)
     for name, value, known in (
         ("external", external, ("defer", "convert")),
         ("unsigned", unsigned, ("keep", "widen")),
@@ -80,6 +94,7 @@ def plan_schema(
     unsigned: Unsigned,
     adapters: Mapping[str, str] | None = None,
     store_map: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
 ) -> Building:
     """Decide everything about one parallel schema; nothing is written.
 
@@ -89,28 +104,33 @@ def plan_schema(
     dest = schema_map[schema.name]
     spare = _spare(schema)
     notes = _left_behind(schema, spare)
+    externals: dict[str, Mapping[str, External]] = {}
     taken: set[tuple[str, str]] = set()
     declarations = []
     for table in schema.tables.values():
-        if table.name in (spare, LINEAGE, JOURNAL):
+        if table.name in (spare, LINEAGE, JOURNAL, POSTPONED):
             continue
         if unsigned == "widen" and not table.hidden:
             prove_widening(ends.source, table)
+        externals[table.name] = externals_of(ends.source, schema, table, adapters)
         declaration = declare(
             table,
             dest_schema=dest,
             schema_map=schema_map,
-            externals=externals_of(ends.source, schema, table, adapters),
+            externals=externals[table.name],
             unsigned=unsigned,
             external=external,
             store_map=store_map,
             dest_is_mariadb=ends.destination.is_mariadb,
             taken=taken,
+            charset=charset,
         )
         declarations.append(_with_origin(declaration, schema.name))
         notes += declaration.notes
+    prove_charset(ends.source, ends.destination, schema, schema_map, declarations, charset)
+    notes += new_schemas_note(ends.destination, schema, charset)
     rows = rows_of(family, [dest], schema_map)
-    return Building(schema, dest, declarations, rows, notes)
+    return Building(schema, dest, declarations, rows, notes, externals, charset)
 
 
 def _spare(schema: Schema) -> str | None:
@@ -126,13 +146,6 @@ def _left_behind(schema: Schema, spare: str | None) -> list[str]:
             f"{schema.name} has no hidden table that ~lineage could take the place of: the copy "
             "has one table more"
         )
-    for what, names in (
-        ("views", schema.views),
-        ("triggers", schema.triggers),
-        ("routines", schema.routines),
-    ):
-        if names:
-            notes.append(f"{what} of {schema.name} are not copied: {', '.join(names)}")
     return notes
 
 
@@ -173,7 +186,7 @@ def check_destination(session: Session, building: Building) -> set[str]:
     for table in there.tables.values():
         if table.name == LINEAGE:
             continue
-        if table.name == JOURNAL:
+        if table.name in (JOURNAL, POSTPONED):
             raise _not_empty(building, "an unfinished copy; call migrate again to finish it")
         if table.name not in planned:
             raise _not_empty(
@@ -183,16 +196,18 @@ def check_destination(session: Session, building: Building) -> set[str]:
             raise _not_empty(building, f"{table.name!r} with another definition")
         if has_rows(session, table.schema, table.name):
             raise _not_empty(building, f"rows in {table.name!r}")
-    if there.views:
-        raise _not_empty(building, f"the view {there.views[0]!r}")
+    foreign = sorted(set(there.views) - set(building.source.views))
+    if foreign:
+        raise _not_empty(building, f"the view {foreign[0]!r}")
     return set(there.tables)
 
 
 def is_declared(table: Table, declaration: Declaration) -> bool:
-    """Whether a table is what the declaration makes, judged by its columns and their comments."""
+    """Whether a table is what the declaration makes, judged by its columns, their comments and
+    character sets."""
     return [(column.name, column.comment) for column in table.columns] == [
         (column.name, column.comment) for column in declaration.columns
-    ]
+    ] and same_charsets(table, declaration)
 
 
 def _not_empty(building: Building, what: str) -> DestinationNotEmpty:
@@ -208,6 +223,15 @@ def known_collations(session: Session) -> set[str]:
     return {
         row[0] for row in session.query("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")
     }
+
+
+def carry_programs(
+    ends: Ends, building: Building, schema_map: Mapping[str, str], kinds: Iterable[Kind]
+) -> list[str]:
+    """Views, routines, events or triggers for the copy; sentences about what is not as it was."""
+    source = building.source.name
+    externals = {(source, table): columns for table, columns in building.externals.items()}
+    return carry(ends, source, schema_map, kinds, externals=externals)
 
 
 def build(session: Session, building: Building, existing: set[str]) -> int:

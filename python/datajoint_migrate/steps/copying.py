@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
 from datajoint_migrate.errors import (
@@ -18,6 +19,8 @@ from datajoint_migrate.errors import (
     Mismatch,
 )
 from datajoint_migrate.steps.building import Building, build, plan_schema
+from datajoint_migrate.steps.carrying import TRIGGER, carry
+from datajoint_migrate.steps.charset import check_charset
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
 from datajoint_migrate.steps.journal import forget, started
 from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
@@ -36,6 +39,7 @@ from datajoint_migrate.steps.pointers import (
     prove_tracked,
 )
 from datajoint_migrate.steps.route import OnEvent, run_copy
+from datajoint_migrate.target.charset import Charset
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -99,8 +103,8 @@ def copy_table_data(
     table: str,
     limit: int | None = None,
     where_clause: str | None = None,
-    *,
     connection: Any = None,
+    *,
     dest_connection: Any = None,
     source_stores: Mapping[str, Any] | None = None,
     dest_stores: Mapping[str, Any] | None = None,
@@ -119,7 +123,8 @@ def copy_table_data(
     writes to the source meanwhile. A call that was interrupted is resumed by the same call.
 
     Returns `rows_copied` (rows copied by this call), `time_taken` in seconds, `table`,
-    `snapshot`, `files_copied`; with `dry_run` also `plan`, and nothing is written.
+    `snapshot`, `files_copied`, `notes` (triggers that could not come along); with `dry_run` also
+    `plan`, and nothing is written.
 
     Raises `NotFound`, `Unconvertible`, `DestinationNotEmpty`, `StoreMissing`, `ExternalMissing`,
     and `Mismatch` when a row refers to a parent the destination lacks; the destination table is
@@ -155,6 +160,7 @@ def copy_table_data(
             "table": source.name,
             "snapshot": "none",
             "files_copied": 0,
+            "notes": [],
         }
         if dry_run:
             return {**result, "plan": plan}
@@ -181,6 +187,7 @@ def copy_all_data(
     store_map: Mapping[str, str] | None = None,
     copy_files: bool = False,
     adapters: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
     lanes: int = LANES,
     assume_quiet: bool = False,
     dry_run: bool = False,
@@ -190,12 +197,14 @@ def copy_all_data(
 
     The destination's columns may be those of the source, of `create_parallel_schema`, or of the
     user's own 2.x classes. A destination that does not exist is made first, its external columns
-    as json, with `schema_map` as in `create_parallel_schema`. Options as in `copy_table_data`.
+    as json, with `schema_map` and `charset` as in `create_parallel_schema`. Options as in
+    `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
-    `snapshot`, `files_copied`; with `dry_run` also `plan`. Raises as `copy_table_data`.
+    `snapshot`, `files_copied`, `notes`; with `dry_run` also `plan`. Raises as `copy_table_data`.
     """
     began = time.monotonic()
+    check_charset(charset)
     result: dict[str, Any] = {
         "tables_copied": 0,
         "rows_copied": 0,
@@ -203,13 +212,14 @@ def copy_all_data(
         "tables": {},
         "snapshot": "none",
         "files_copied": 0,
+        "notes": [],
     }
     with open_ends(connection, dest_connection) as ends:
         schema = read_schema(ends.source, source)
         stores = Stores.find(source_stores, dest_stores, store_map)
         there = read_if_there(ends.destination, dest)
         if there is None:
-            building = _building(ends, schema, dest, schema_map, adapters, stores)
+            building = _building(ends, schema, dest, schema_map, adapters, stores, charset)
             if dry_run:
                 return {**result, "plan": [made.create_sql for made in building.declarations]}
             build(ends.destination, building, set())
@@ -240,7 +250,16 @@ def copy_all_data(
             return {**result, "plan": plans}
         _refuse_rows(ends, [loading.destination for loading in loadings])
         loaded = _load(
-            ends, plans, loadings, stores, jobs, copy_files, lanes, assume_quiet, on_event
+            ends,
+            plans,
+            loadings,
+            stores,
+            jobs,
+            copy_files,
+            lanes,
+            assume_quiet,
+            on_event,
+            schema_map,
         )
         return {
             **result,
@@ -257,6 +276,7 @@ def _building(
     schema_map: Mapping[str, str] | None,
     adapters: Mapping[str, str] | None,
     stores: Stores,
+    charset: Charset,
 ) -> Building:
     return plan_schema(
         ends,
@@ -267,6 +287,7 @@ def _building(
         unsigned="keep",
         adapters=adapters,
         store_map=stores.names,
+        charset=charset,
     )
 
 
@@ -310,8 +331,10 @@ def _load(
     lanes: int,
     assume_quiet: bool,
     on_event: OnEvent,
+    schema_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Files, rows, AUTO_INCREMENT, proof; what the proof refuses is taken back."""
+    """Files, rows, AUTO_INCREMENT, proof, triggers; what the proof refuses is taken back."""
+    _refuse_triggers(ends, loadings)
     files = move_files(ends, jobs, stores, copy_files, on_event)
     raise_missing(files["errors"])
     copied = run_copy(
@@ -334,6 +357,8 @@ def _load(
         for table in tables:
             ends.destination.execute(f"TRUNCATE TABLE {quote(table.schema, table.name)}")
         raise
+    else:
+        notes = _carry_triggers(ends, loadings, schema_map)
     finally:
         forget(ends.destination, [(table.schema, table.name) for table in tables])
     return {
@@ -341,7 +366,44 @@ def _load(
         "snapshot": copied["snapshot"],
         "files_copied": files["files_copied"],
         "tables": {table["destination_table"]: table["rows_copied"] for table in copied["tables"]},
+        "notes": notes,
     }
+
+
+def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
+    """A load would fire them; those of production itself are made after it."""
+    for loading in loadings:
+        ours = set(_triggers(ends.source, loading.source))
+        for name in _triggers(ends.destination, loading.destination):
+            if name not in ours:
+                raise DestinationNotEmpty(
+                    f"{loading.destination} has the trigger {name!r}, which loading would fire",
+                    hint="drop it, and make it again after the copy",
+                    context={"table": str(loading.destination), "trigger": name},
+                )
+
+
+def _triggers(session: Session, table: Table) -> list[str]:
+    rows = session.query(
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
+        " WHERE EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s",
+        (table.schema, table.name),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _carry_triggers(
+    ends: Ends, loadings: Iterable[Loading], schema_map: Mapping[str, str] | None
+) -> list[str]:
+    by_schema: dict[tuple[str, str], list[str]] = {}
+    for loading in loadings:
+        pair = loading.source.schema, loading.destination.schema
+        by_schema.setdefault(pair, []).append(loading.source.name)
+    notes = []
+    for (source, dest), tables in by_schema.items():
+        names = {**(schema_map or {}), source: dest}
+        notes += carry(ends, source, names, TRIGGER, tables=tables)
+    return notes
 
 
 def raise_missing(errors: list[dict[str, Any]]) -> None:

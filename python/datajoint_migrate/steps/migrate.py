@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.catalog.tables import Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
 from datajoint_migrate.steps import journal
 from datajoint_migrate.steps.building import (
     Building,
     build,
+    carry_programs,
     check_options,
     is_declared,
     known_collations,
     plan_schema,
     prove_built,
 )
+from datajoint_migrate.steps.carrying import STILL, TRIGGER
 from datajoint_migrate.steps.compare import Comparing, check_tolerance, compare_tables
 from datajoint_migrate.steps.copying import (
     Loading,
@@ -38,7 +41,7 @@ from datajoint_migrate.steps.ends import (
 from datajoint_migrate.steps.keys import find_orphans, has_rows
 from datajoint_migrate.steps.lineage import with_neighbours
 from datajoint_migrate.steps.matching import prove
-from datajoint_migrate.steps.plan import JOURNAL, LANES
+from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.pointers import (
     FileJob,
     Stores,
@@ -51,6 +54,7 @@ from datajoint_migrate.steps.pointers import (
 )
 from datajoint_migrate.steps.route import OnEvent, copy_again, run_copy, source_name
 from datajoint_migrate.steps.verify import verify
+from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.lineage import LINEAGE
 from datajoint_migrate.target.types import Unsigned
 
@@ -83,6 +87,7 @@ def migrate(
     store_map: Mapping[str, str] | None = None,
     copy_files: bool = False,
     unsigned: Unsigned = "keep",
+    charset: Charset = "keep",
     adapters: Mapping[str, str] | None = None,
     final_names: Mapping[str, str] | None = None,
     tolerance: float = 1e-6,
@@ -100,8 +105,10 @@ def migrate(
     specs by name as DataJoint has them (its own configuration by default), `store_map` 0.14.6
     names to 2.x names. Files stay where they are unless `copy_files`; attachments are always
     written anew. `adapters` ({"name": "blob@raw"}) says what an adapter stores where the rows do
-    not tell. `final_names` ({destination: name}) are the schemas' names after the cutover: by
-    default the original's for one that is called `<original>_v20`.
+    not tell. `charset="utf8mb4"` makes text of other character sets utf8mb4 (utf8mb4_bin), once
+    it is proved that no key or text comes out differently. `final_names` ({destination: name})
+    are the schemas' names after the cutover: by default the original's for one that is called
+    `<original>_v20`.
 
     Everything is checked before anything is written. A call that was interrupted is
     resumed by the same call; one that was finished does nothing but compare and verify again.
@@ -115,12 +122,14 @@ def migrate(
     `Unconvertible`, `StoreMissing`, `ExternalMissing`, `PermissionMissing`, `ConnectionFailed`.
     """
     began = time.monotonic()
-    check_options("convert", unsigned)
+    check_options("convert", unsigned, charset)
     check_tolerance(tolerance)
     with open_ends(connection, dest_connection) as ends:
         check_names(dict(schema_map), ends.same_server)
         stores = Stores.find(source_stores, dest_stores, store_map)
-        job = _prepare(ends, dict(schema_map), stores, copy_files, unsigned, adapters, final_names)
+        job = _prepare(
+            ends, dict(schema_map), stores, copy_files, unsigned, charset, adapters, final_names
+        )
         compared = _look_at_destination(ends, job, tolerance, lanes, on_event)
         result: dict[str, Any] = {
             "schemas": dict(schema_map),
@@ -153,6 +162,9 @@ def migrate(
         ]
         comparing = Comparing(ends, missing, tolerance, adapters)
         result |= _fill(ends, job, made, comparing, lanes, assume_quiet, on_event)
+        for building in job.buildings:
+            # Last, because a load must not fire triggers.
+            result["notes"] += carry_programs(ends, building, job.schema_map, STILL + TRIGGER)
         compared |= comparing.results
         result["tables"] = {
             f"{schema}.{table}": found for (schema, table), found in compared.items()
@@ -169,6 +181,7 @@ def _prepare(
     stores: Stores,
     copy_files: bool,
     unsigned: Unsigned,
+    charset: Charset,
     adapters: Mapping[str, str] | None,
     final_names: Mapping[str, str] | None,
 ) -> Job:
@@ -192,6 +205,7 @@ def _prepare(
             unsigned=unsigned,
             adapters=adapters,
             store_map=stores.names,
+            charset=charset,
         )
         for schema in sources.values()
     ]
@@ -224,9 +238,11 @@ def _look_at_destination(
         if there is None:
             continue
         job.existing[building.dest] = set(there.tables)
+        for view in sorted(set(there.views) - set(building.source.views)):
+            raise _not_ours(building.dest, f"the view {view!r}")
         planned = {declaration.table: declaration for declaration in building.declarations}
         for table in there.tables.values():
-            if table.name in (LINEAGE, JOURNAL):
+            if table.name in (LINEAGE, JOURNAL, POSTPONED):
                 continue
             if table.name not in planned:
                 raise _not_ours(building.dest, f"{table.name!r}")
@@ -367,6 +383,10 @@ def _readable(ends: Ends, job: Job) -> dict[str, Any]:
         lines.append(
             f"{source.name} -> {building.dest}{state}: {len(tables)} tables, about {rows} rows"
         )
+        lines += [
+            f"the {program} comes along, unless `notes` says why not"
+            for program in read_programs(ends.source, source.name)
+        ]
         ddl += [building.create_database(collations)]
         ddl += [declaration.create_sql for declaration in building.declarations]
     for files in job.files:

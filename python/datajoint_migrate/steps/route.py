@@ -10,6 +10,7 @@ from datajoint_migrate import _core
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.steps.ends import Ends
+from datajoint_migrate.steps.indexes import build_postponed, postpone
 from datajoint_migrate.steps.journal import forget
 from datajoint_migrate.steps.plan import LANES, copy_plan, needs_river
 
@@ -37,6 +38,11 @@ def update_times(session: Session, tables: Iterable[Name]) -> dict[Name, tuple[A
             if (schema, table) in wanted:
                 found[schema, table] = (when, bool(settled))
     return found
+
+
+def destination_name(table: dict[str, Any]) -> Name:
+    """Schema and name of the destination of one table of a plan."""
+    return table["destination_schema"], table["destination_table"]
 
 
 def source_name(table: dict[str, Any]) -> Name:
@@ -74,10 +80,12 @@ def run_copy(
             inside = []
     through = [table for table in tables if table not in inside]
     results = []
+    postpone(ends.source, ends.destination, tables)
     if inside:
         results.append(_run(ends, inside, "server", lanes, on_event, None))
     if through:
         results.append(_run(ends, through, "river", lanes, on_event, compare))
+    build_postponed(ends.destination, [destination_name(table) for table in tables])
     merged = _merge(results)
     if not inside:
         return merged
@@ -111,16 +119,12 @@ def copy_again(
 
     `merged` is the result of the copy that is corrected.
     """
-    emptied = {(t["destination_schema"], t["destination_table"]) for t in tables}
+    emptied = {destination_name(table) for table in tables}
     for schema, table in sorted(emptied):
         forget(ends.destination, [(schema, table)])
         ends.destination.execute(f"TRUNCATE TABLE {quote(schema, table)}")
     fresh = _run(ends, tables, "river", lanes, on_event, compare)
-    kept = [
-        table
-        for table in merged["tables"]
-        if (table["destination_schema"], table["destination_table"]) not in emptied
-    ]
+    kept = [table for table in merged["tables"] if destination_name(table) not in emptied]
     both = _merge([{**merged, "tables": kept}, fresh])
     both["rows_copied"] = sum(table["rows_copied"] for table in both["tables"])
     both["snapshot"] = fresh["snapshot"]

@@ -11,8 +11,8 @@ from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.steps.ends import schema_exists, schema_of
 from datajoint_migrate.steps.lineage import neighbours, rows_of, with_neighbours
-from datajoint_migrate.steps.matching import BLOBS, INTEGERS
-from datajoint_migrate.steps.plan import JOURNAL
+from datajoint_migrate.steps.matching import BLOBS, INTEGERS, bare_type
+from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
 from datajoint_migrate.target.lineage import LINEAGE
 
 BUILT_IN = {"blob", "attach", "hash", "filepath", "object", "npy"}
@@ -67,7 +67,7 @@ CORE: dict[str, Callable[[Column], bool]] = {
 WRITTEN = re.compile(r"(datetime(\(\d\))?|char\(\d+\)|varchar\(\d+\)|decimal\(\d+,\d+\)|enum\(.*)$")
 
 
-def verify_schema_v20(schema: Any, *, connection: Any = None) -> dict[str, Any]:
+def verify_schema_v20(schema: Any, connection: Any = None) -> dict[str, Any]:
     """Check that 2.x finds everything it needs in a schema. Reads only.
 
     Looks at every user column's marker and type, every JSON pointer's keys, `~lineage` against
@@ -103,10 +103,11 @@ def verify(session: Session, schema: Schema, known: Iterable[Schema] = ()) -> di
         else [f"{schema.name} has no {LINEAGE}: joins fail; run rebuild_lineage"]
     )
     issues += _neighbour_issues(session, schema)
-    if JOURNAL in schema.tables:
-        issues.append(
-            f"{schema.name} holds {JOURNAL}: a copy was interrupted; run the same call again"
-        )
+    issues += [
+        f"{schema.name} holds {left}: a copy was interrupted; run the same call again"
+        for left in (JOURNAL, POSTPONED)
+        if left in schema.tables
+    ]
     return {
         "compatible": not issues,
         "blob_markers": markers,
@@ -148,6 +149,9 @@ def _judge(
     fits = CORE.get(marker)
     if fits is None and WRITTEN.match(marker):
         fits = _decimal(marker) if marker.startswith("decimal") else _as_written(marker)
+    if fits is None and marker == bare_type(column):
+        # The fence of a cutover: the type the column has without it.
+        return
     if fits is None:
         issues.append(f"{where}: no release of 2.x knows the type {marker!r} of its marker")
     elif not fits(column):
