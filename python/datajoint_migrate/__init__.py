@@ -36,12 +36,14 @@ from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
 from datajoint_migrate.steps.integrity import verify_external_integrity
+from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.jobs_columns import add_job_metadata_columns
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.rename import rename_schema
 from datajoint_migrate.steps.restore import restore_schema
 from datajoint_migrate.steps.rollback import rollback
+from datajoint_migrate.steps.sample import copy_sample
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
 from datajoint_migrate.steps.store_check import check_store_configuration
@@ -70,6 +72,7 @@ __all__ = [
     "analyze_blob_columns",
     "analyze_columns",
     "backup_schema",
+    "carry_jobs",
     "check_blobs",
     "check_migration_status",
     "check_store_configuration",
@@ -77,6 +80,7 @@ __all__ = [
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
+    "copy_sample",
     "copy_table_data",
     "create_parallel_schema",
     "cutover",

@@ -105,6 +105,7 @@ def copy_table_data(
     where_clause: str | None = None,
     connection: Any = None,
     *,
+    closure: bool = False,
     dest_connection: Any = None,
     source_stores: Mapping[str, Any] | None = None,
     dest_stores: Mapping[str, Any] | None = None,
@@ -121,6 +122,10 @@ def copy_table_data(
     `table` is a class name (`Mouse`, `Session.Trial`) or a table name. `limit` takes the first
     rows in key order; `where_clause` is the caller's own SQL. `assume_quiet` vouches that nobody
     writes to the source meanwhile. A call that was interrupted is resumed by the same call.
+
+    With `closure` the rows bring along what they refer to, in whatever schema that is: parents,
+    and parts with their master. On one server tables may hold rows already, and only those with
+    a missing key are copied; `tables` then tells the rows of each table (see `copy_sample`).
 
     Returns `rows_copied` (rows copied by this call), `time_taken` in seconds, `table`,
     `snapshot`, `files_copied`, `notes` (triggers that could not come along); with `dry_run` also
@@ -139,6 +144,27 @@ def copy_table_data(
         there = read_schema(ends.destination, dest_schema)
         destination = find_table(there, source.name)
         stores = Stores.find(source_stores, dest_stores, store_map)
+        if closure:
+            # A sample is made of copies of tables, so that module needs this one.
+            from datajoint_migrate.steps.closure import Seed
+            from datajoint_migrate.steps.sample import copy_closed_table
+
+            closed = copy_closed_table(
+                ends,
+                schema,
+                there,
+                source,
+                Seed(where_clause, limit),
+                stores=stores,
+                copy_files=copy_files,
+                adapters=adapters,
+                lanes=lanes,
+                dry_run=dry_run,
+                on_event=on_event,
+            )
+            rows = 0 if dry_run else closed["tables"][str(source)]
+            taken = time.monotonic() - began
+            return {**closed, "table": source.name, "rows_copied": rows, "time_taken": taken}
         loading = Loading(
             ends,
             schema,
@@ -165,7 +191,7 @@ def copy_table_data(
         if dry_run:
             return {**result, "plan": plan}
         if limit != 0:
-            _refuse_rows(ends, [destination])
+            refuse_rows(ends, [destination])
             _refuse_orphans(ends, source, destination)
             result |= _load(
                 ends, [plan], [loading], stores, jobs, copy_files, lanes, assume_quiet, on_event
@@ -248,7 +274,7 @@ def copy_all_data(
         plans = [loading.plan() for loading in loadings]
         if dry_run:
             return {**result, "plan": plans}
-        _refuse_rows(ends, [loading.destination for loading in loadings])
+        refuse_rows(ends, [loading.destination for loading in loadings])
         loaded = _load(
             ends,
             plans,
@@ -291,7 +317,8 @@ def _building(
     )
 
 
-def _refuse_rows(ends: Ends, tables: list[Table]) -> None:
+def refuse_rows(ends: Ends, tables: list[Table]) -> None:
+    """Raises `DestinationNotEmpty` for rows that no interrupted call of this kind put there."""
     begun = started(ends.destination, {table.schema for table in tables})
     full = [
         f"{table.schema}.{table.name}"
@@ -373,8 +400,8 @@ def _load(
 def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
     """A load would fire them; those of production itself are made after it."""
     for loading in loadings:
-        ours = set(_triggers(ends.source, loading.source))
-        for name in _triggers(ends.destination, loading.destination):
+        ours = set(triggers_of(ends.source, loading.source))
+        for name in triggers_of(ends.destination, loading.destination):
             if name not in ours:
                 raise DestinationNotEmpty(
                     f"{loading.destination} has the trigger {name!r}, which loading would fire",
@@ -383,7 +410,8 @@ def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
                 )
 
 
-def _triggers(session: Session, table: Table) -> list[str]:
+def triggers_of(session: Session, table: Table) -> list[str]:
+    """Names of the triggers of a table."""
     rows = session.query(
         "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
         " WHERE EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s",

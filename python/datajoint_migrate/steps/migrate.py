@@ -55,6 +55,7 @@ from datajoint_migrate.steps.pointers import (
 from datajoint_migrate.steps.route import OnEvent, copy_again, run_copy, source_name
 from datajoint_migrate.steps.verify import verify
 from datajoint_migrate.target.charset import Charset
+from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
 from datajoint_migrate.target.lineage import LINEAGE
 from datajoint_migrate.target.types import Unsigned
 
@@ -242,7 +243,7 @@ def _look_at_destination(
             raise _not_ours(building.dest, f"the view {view!r}")
         planned = {declaration.table: declaration for declaration in building.declarations}
         for table in there.tables.values():
-            if table.name in (LINEAGE, JOURNAL, POSTPONED):
+            if table.name in (LINEAGE, JOURNAL, POSTPONED) or table.name.startswith(JOB_TABLES):
                 continue
             if table.name not in planned:
                 raise _not_ours(building.dest, f"{table.name!r}")
