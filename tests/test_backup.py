@@ -88,7 +88,7 @@ def backup(small: Small, schema: str) -> dict[str, Any]:
 
 
 def restore(small: Small, name: str, dest: str, overwrite: bool = False) -> dict[str, Any]:
-    return restore_schema(name, dest, overwrite, connection=small.server.url)
+    return restore_schema(name, dest, overwrite=overwrite, connection=small.server.url)
 
 
 def definitions(server: Server, schema: str) -> dict[str, list[str]]:
@@ -684,7 +684,7 @@ def test_0_14_6_reads_a_restored_pipeline_under_its_own_names(
         assert_same(found, expected)
         for schema in pipeline.schemas:
             assert definitions(other, schema) == definitions(pipeline.server, schema)
-            restore_schema(f"{schema}_backup", schema, True, connection=other.url)
+            restore_schema(f"{schema}_backup", schema, overwrite=True, connection=other.url)
         assert_same(reread(pipeline, other, tmp_path), expected)
         for schema in pipeline.schemas:
             assert definitions(other, schema) == definitions(pipeline.server, schema)
