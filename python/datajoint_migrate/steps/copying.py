@@ -20,6 +20,7 @@ from datajoint_migrate.errors import (
 )
 from datajoint_migrate.steps.building import Building, build, plan_schema
 from datajoint_migrate.steps.carrying import TRIGGER, carry
+from datajoint_migrate.steps.charset import check_charset
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
 from datajoint_migrate.steps.journal import forget, started
 from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
@@ -38,6 +39,7 @@ from datajoint_migrate.steps.pointers import (
     prove_tracked,
 )
 from datajoint_migrate.steps.route import OnEvent, run_copy
+from datajoint_migrate.target.charset import Charset
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -211,6 +213,7 @@ def copy_all_data(
     store_map: Mapping[str, str] | None = None,
     copy_files: bool = False,
     adapters: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
     lanes: int = LANES,
     assume_quiet: bool = False,
     dry_run: bool = False,
@@ -220,12 +223,14 @@ def copy_all_data(
 
     The destination's columns may be those of the source, of `create_parallel_schema`, or of the
     user's own 2.x classes. A destination that does not exist is made first, its external columns
-    as json, with `schema_map` as in `create_parallel_schema`. Options as in `copy_table_data`.
+    as json, with `schema_map` and `charset` as in `create_parallel_schema`. Options as in
+    `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
     `snapshot`, `files_copied`, `notes`; with `dry_run` also `plan`. Raises as `copy_table_data`.
     """
     began = time.monotonic()
+    check_charset(charset)
     result: dict[str, Any] = {
         "tables_copied": 0,
         "rows_copied": 0,
@@ -240,7 +245,7 @@ def copy_all_data(
         stores = Stores.find(source_stores, dest_stores, store_map)
         there = read_if_there(ends.destination, dest)
         if there is None:
-            building = _building(ends, schema, dest, schema_map, adapters, stores)
+            building = _building(ends, schema, dest, schema_map, adapters, stores, charset)
             if dry_run:
                 return {**result, "plan": [made.create_sql for made in building.declarations]}
             build(ends.destination, building, set())
@@ -297,6 +302,7 @@ def _building(
     schema_map: Mapping[str, str] | None,
     adapters: Mapping[str, str] | None,
     stores: Stores,
+    charset: Charset,
 ) -> Building:
     return plan_schema(
         ends,
@@ -307,6 +313,7 @@ def _building(
         unsigned="keep",
         adapters=adapters,
         store_map=stores.names,
+        charset=charset,
     )
 
 
