@@ -21,6 +21,7 @@ from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.inspect import inspect_schemas
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.scan import scan
@@ -49,6 +50,7 @@ __all__ = [
     "copy_all_data",
     "copy_table_data",
     "create_parallel_schema",
+    "inspect_schemas",
     "migrate",
     "migrate_columns",
     "migrate_external_to_v20",
