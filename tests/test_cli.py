@@ -158,3 +158,32 @@ def test_a_plan_that_means_nothing_is_refused(
     done = dj("run", "odd.toml")
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_doctor_says_what_is_missing_and_how_to_mend_it(
+    small: Small, dj: Run, tmp_path: Path
+) -> None:
+    assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
+    done = dj("doctor", "migration.toml")
+    assert done.returncode == 0, done.stdout
+    assert "✓ store raw" in done.stdout
+    server = small.server
+    server.sql(
+        "DROP USER IF EXISTS cli_reader; CREATE USER cli_reader IDENTIFIED BY 'cli';"
+        f"GRANT SELECT ON `{small.lab.replace('_', chr(92) + '_')}`.* TO cli_reader;"
+        f"GRANT SELECT (mouse_id) ON `{small.rig}`._recording TO cli_reader"
+    )
+    plan = tmp_path / "here" / "migration.toml"
+    source = f'[source]\nhost = "{server.host}"\nport = {server.port}\nuser = "cli_reader"\n'
+    source += 'password = "cli"\n'
+    destination = source.replace("[source]", "[destination]")
+    plan.write_text(source + destination + plan.read_text().replace(str(small.root), "/nowhere"))
+    done = dj("doctor", "migration.toml", "--json")
+    server.sql("DROP USER cli_reader")
+    assert done.returncode == 2, done.stderr
+    checks = {check["name"]: check for check in lines(done)[0]["result"]["checks"]}
+    assert checks[f"read {small.lab}"]["ok"]
+    assert "SELECT" in checks[f"read {small.rig}"]["detail"]
+    assert "RELOAD" in checks["snapshot"]["hint"]
+    write = checks[f"write {small.lab}_v20"]
+    assert (write["ok"], "CREATE" in write["hint"]) == (False, True)

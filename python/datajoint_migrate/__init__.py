@@ -20,6 +20,7 @@ from datajoint_migrate.errors import (
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
+from datajoint_migrate.steps.doctor import check_setup
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.inspect import inspect_schemas
 from datajoint_migrate.steps.lineage import rebuild_lineage
@@ -45,6 +46,7 @@ __all__ = [
     "StoreMissing",
     "Unconvertible",
     "analyze_columns",
+    "check_setup",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",

@@ -188,6 +188,35 @@ def _with_schemas(settings: Settings, file: Path) -> Settings:
 
 
 @app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A plan file.")] = None,
+    connection: Url = None,
+    json: Json = False,
+) -> None:
+    """Check connections, privileges, servers and stores; changes nothing."""
+    with running("doctor", json) as output:
+        settings = load(file, connection)
+        found = djm.check_setup(
+            settings.schemas,
+            **settings.ends(),
+            **settings.stores(),
+            adapters=settings.adapters,
+            copy_files=settings.options.get("copy_files", False),
+        )
+        output.result(found)
+        for check in found["checks"]:
+            mark = ("✓" if not check["hint"] else "!") if check["ok"] else "✗"
+            output.say(f"{mark} {check['name']}: {check['detail']}", _style(check))
+            if check["hint"]:
+                output.say(f"  → {check['hint']}")
+        leave(found["ok"])
+
+
+def _style(check: dict[str, Any]) -> str | None:
+    return None if check["ok"] else "red"
+
+
+@app.command()
 def compare(
     prod: str,
     test: str,
