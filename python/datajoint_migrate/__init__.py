@@ -31,10 +31,12 @@ from datajoint_migrate.steps.compare import compare_query_results, compare_schem
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.cutover import cutover
 from datajoint_migrate.steps.damage import check_blobs
+from datajoint_migrate.steps.doctor import check_setup
 from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
+from datajoint_migrate.steps.inspect import inspect_schemas
 from datajoint_migrate.steps.integrity import verify_external_integrity
 from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.jobs_columns import add_job_metadata_columns
@@ -75,6 +77,7 @@ __all__ = [
     "carry_jobs",
     "check_blobs",
     "check_migration_status",
+    "check_setup",
     "check_store_configuration",
     "check_text",
     "compare_query_results",
@@ -85,6 +88,7 @@ __all__ = [
     "create_parallel_schema",
     "cutover",
     "generate_migration_sql",
+    "inspect_schemas",
     "install",
     "migrate",
     "migrate_blob_columns",
