@@ -37,6 +37,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "0.14.6": ("datajoint==0.14.6", "setuptools<81"),
     "2.3.5": ("datajoint==2.3.5",),
     "2.0.0": ("datajoint==2.0.0",),
+    # What people read archives with.
+    "readers": ("pandas", "duckdb", "pyarrow", "blake3"),
 }
 
 

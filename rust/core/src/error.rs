@@ -56,6 +56,10 @@ pub enum Kind {
     MissingTracking { column: String, table: String, hash: String },
     #[error("{path}: {message}")]
     File { path: String, message: String },
+    #[error("{path}: {message}")]
+    Archive { path: String, message: String },
+    #[error("{0}")]
+    Mismatch(String),
     #[error("the plan is not valid: {0}")]
     Plan(String),
     #[error("stopped on request")]
@@ -92,8 +96,10 @@ impl Error {
             Kind::Value(_) => "DJM-1302",
             Kind::MissingTracking { .. } => "DJM-1401",
             Kind::File { .. } => "DJM-1402",
+            Kind::Archive { .. } => "DJM-1404",
             Kind::Plan(_) => "DJM-1501",
             Kind::Cancelled => "DJM-1601",
+            Kind::Mismatch(_) => "DJM-1701",
             Kind::Internal(_) => "DJM-1901",
         }
     }
@@ -108,6 +114,8 @@ impl Error {
             Kind::Server { .. } => "ServerError",
             Kind::UnknownType { .. } | Kind::Value(_) => "Unconvertible",
             Kind::MissingTracking { .. } | Kind::File { .. } => "ExternalMissing",
+            Kind::Archive { .. } => "ArchiveFailed",
+            Kind::Mismatch(_) => "Mismatch",
             Kind::Plan(_) => "InvalidArgument",
             Kind::Cancelled => "Interrupted",
             Kind::Protocol(_) | Kind::Internal(_) => "InternalError",

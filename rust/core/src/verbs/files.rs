@@ -194,7 +194,7 @@ fn copy_one(plan: &FilesPlan, row: &Tracking<'_>) -> (String, Result<Copied>) {
 }
 
 /// The file of a relative path, which must not lead out of its store.
-fn place(location: &Path, relative: &str) -> Result<PathBuf> {
+pub(super) fn place(location: &Path, relative: &str) -> Result<PathBuf> {
     let path = Path::new(relative);
     if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
         return Ok(location.join(path));
