@@ -462,6 +462,7 @@ def test_the_guides_phase_5_with_what_to_write_instead(server: Server, fresh: Fr
     assert verify_schema_v20("cut_a", connection=server.url)["compatible"]
 
 
+@pytest.mark.timeout(1800)
 def test_killed_after_any_statement_it_is_finished_or_undone(server: Server) -> None:
     words = [sys.executable, str(KILLS), "cutover", server.url, json.dumps({"map": MAP})]
     done = subprocess.run(words, capture_output=True, text=True)
