@@ -38,13 +38,16 @@ enum Line<C> {
     },
 }
 
+/// What a chunk that was done came to: its file, or none if it had no rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made(pub Option<ChunkFile>);
+
 /// A chunk that an earlier run had planned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<C> {
     pub number: u64,
     pub bounds: C,
-    /// Present if it was done; what is within if it had rows.
-    pub done: Option<Option<ChunkFile>>,
+    pub done: Option<Made>,
 }
 
 struct Chunks<C> {
@@ -110,7 +113,7 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
         for (table, chunks) in &self.former {
             for entry in chunks.entries.values() {
                 self.planned(table, &chunks.plan, entry.number, &entry.bounds)?;
-                if let Some(file) = &entry.done {
+                if let Some(Made(file)) = &entry.done {
                     self.done(table, entry.number, file.as_ref())?;
                 }
             }
@@ -163,7 +166,7 @@ fn remember<C>(former: &mut HashMap<String, Chunks<C>>, line: Line<C>) {
         }
         Line::Done { table, number, file } => {
             if let Some(entry) = former.get_mut(&table).and_then(|chunks| chunks.entries.get_mut(&number)) {
-                entry.done = Some(file);
+                entry.done = Some(Made(file));
             }
         }
     }
@@ -195,7 +198,7 @@ mod tests {
         let former = journal.former("t", "p");
         assert_eq!(
             former.iter().map(|entry| entry.done.clone()).collect::<Vec<_>>(),
-            [None, Some(Some(file("x")))]
+            [None, Some(Made(Some(file("x"))))]
         );
         assert!(journal.former("t", "other").is_empty());
         drop(journal);

@@ -2,7 +2,8 @@
 //!
 //! A manifest is read as if a stranger had written it: every name, number and path is checked before anything is done with it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub const MANIFEST: &str = "manifest.json";
 pub const FORMAT: &str = "datajoint-migrate archive";
 pub const VERSION: u32 = 1;
+const MAX_PATH: usize = 4096;
 /// A manifest of 100,000 chunk files has about 40 MB.
 const MAX_MANIFEST: u64 = 1 << 30;
 
@@ -80,6 +82,7 @@ pub struct Table {
 }
 
 /// A column, with the names of `information_schema`.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Column {
     pub name: String,
@@ -146,12 +149,13 @@ pub fn failed(path: impl Into<String>, message: impl std::fmt::Display) -> Error
 
 /// The folder of a table's chunk files below the archive. `taken` holds the names given so far, in lower case: some file
 /// systems cannot tell `A` from `a`.
-pub fn folder_of(table: &str, taken: &mut HashSet<String>) -> String {
+pub fn folder_of(table: &str, taken: &mut BTreeSet<String>) -> String {
     let mut name = String::from("tables/");
     for byte in table.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'~' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("%{byte:02x}")),
+            // Nothing is as sure as writing to a string.
+            _ => drop(write!(name, "%{byte:02x}")),
         }
     }
     while !taken.insert(name.to_lowercase()) {
@@ -162,13 +166,11 @@ pub fn folder_of(table: &str, taken: &mut HashSet<String>) -> String {
 
 /// Where a path of the manifest leads; an error unless it stays below the archive.
 pub fn place(root: &Path, path: &str) -> Result<PathBuf> {
-    let inside = !path.is_empty()
-        && path.len() <= 4096
-        && !path.contains('\0')
-        // Elsewhere these are characters of names like any other, and stores have such names.
-        && !(cfg!(windows) && path.contains(['\\', ':']))
-        && !path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
-        && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    // Elsewhere these two are characters of names like any other, and stores have such names.
+    let strange = path.contains('\0') || (cfg!(windows) && path.contains(['\\', ':']));
+    let steps = path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let inside = plain && !strange && !steps && path.len() <= MAX_PATH;
     if inside { Ok(root.join(path)) } else { Err(failed(path, "this path leads out of the archive")) }
 }
 
@@ -277,11 +279,11 @@ impl Manifest {
                 return bad(format!("the chunk files of `{name}` do not add up to the table"));
             }
             totals.chunks += table.chunks.len() as u64;
-            (totals.rows, totals.bytes) = match (sum(totals.rows, table.rows), sum(totals.bytes, table.bytes))
-            {
-                (Some(rows), Some(bytes)) => (rows, bytes),
-                _ => return bad("its numbers cannot be".into()),
+            let (Some(rows), Some(bytes)) = (sum(totals.rows, table.rows), sum(totals.bytes, table.bytes))
+            else {
+                return bad("its numbers cannot be".into());
             };
+            (totals.rows, totals.bytes) = (rows, bytes);
         }
         for file in &self.files {
             place(root, &file.path)?;
@@ -407,7 +409,7 @@ mod tests {
 
     #[test]
     fn folders_of_tables_are_told_apart_and_stay_below() {
-        let mut taken = HashSet::new();
+        let mut taken = BTreeSet::new();
         assert_eq!(folder_of("mouse", &mut taken), "tables/mouse");
         assert_eq!(folder_of("Mouse", &mut taken), "tables/Mouse%+");
         assert_eq!(folder_of("#lookup", &mut taken), "tables/%23lookup");

@@ -30,7 +30,7 @@ const LEVEL: i32 = 1;
 const PAGE: usize = 1 << 20;
 /// How much of a column is compressed to see whether it is worth it.
 const SAMPLE: usize = 1 << 18;
-/// A column that loses less than a twentieth is stored as it is: blobs of DataJoint are mostly zlib already.
+/// A column that loses less than a twentieth is stored as it is: blobs of `DataJoint` are mostly zlib already.
 const WORTH: (usize, usize) = (19, 20);
 
 /// Counts and hashes what is written.

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::objects::{StorePlan, objects};
 use super::copy::{default_chunk_bytes, default_lanes};
-use crate::archive::journal::Journal;
+use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
     ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, failed,
     folder_of, hex,
@@ -114,7 +114,7 @@ struct Job {
     number: u64,
     chunk: Chunk,
     /// What an earlier run made of this chunk.
-    former: Option<Option<ChunkFile>>,
+    former: Option<Made>,
 }
 
 struct Backup<'a> {
@@ -142,7 +142,7 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         progress.expect(table.rows);
     }
     let mut jobs: Vec<Arc<TableJob>> = Vec::with_capacity(plan.tables.len());
-    let mut taken = HashSet::new();
+    let mut taken = BTreeSet::new();
     run(
         &mut lanes,
         |queue| {
@@ -358,7 +358,7 @@ impl Backup<'_> {
     fn work(&self, lane: &mut Option<Connection>, job: &Job) -> Result<()> {
         let table = &job.table;
         self.progress.at(&format!("{}.{}", self.plan.schema, table.table.name));
-        if let Some(former) = &job.former
+        if let Some(Made(former)) = &job.former
             && self.is_true(lane, job, former.as_ref())?
         {
             table.resumed.fetch_add(1, Ordering::Relaxed);
@@ -378,7 +378,7 @@ impl Backup<'_> {
         table.keep(job.number, file)
     }
 
-    fn source<'a>(lane: &'a mut Option<Connection>) -> Result<&'a mut Connection> {
+    fn source(lane: &mut Option<Connection>) -> Result<&mut Connection> {
         let message =
             "the snapshot went with the connection that held it: start the same call again to go on";
         lane.as_mut().ok_or_else(|| Kind::Value(message.into()).into())

@@ -109,7 +109,7 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
         }
     }
     let chosen = subset.of(whole, Found::path, Found::bytes);
-    progress.expect(chosen.iter().map(|found| found.rows()).sum());
+    progress.expect(chosen.iter().map(Found::rows).sum());
     run(
         &mut vec![(); plan.lanes.max(1)],
         |queue| chosen.iter().copied().try_for_each(|found| queue.put(found)),
