@@ -2,7 +2,7 @@
 
     python kills.py cutover|rename URL WHAT
 
-WHAT is JSON: `map`, for a cutover also `backups`. A process of its own that forks before
+WHAT is JSON: `{"map": {...}}`. A process of its own that forks before
 it does anything, so that what is killed is a whole client with all its connections.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from datajoint_migrate import NotFound, cutover, rename_schema, rollback
 from datajoint_migrate.catalog.connection import Session, resolve
+from datajoint_migrate.steps import preflight
 from datajoint_migrate.steps.moves import JOURNAL
 from snapshot import snapshot
 
@@ -27,10 +28,12 @@ Call = Callable[[], Any]
 def main() -> int:
     verb, url, what = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     schemas = what["map"]
+    # They only read, and would take most of the time.
+    preflight.CHECKS = ()
     names = [f"{name}{end}" for pair in schemas.items() for name in pair for end in ("", "_old")]
     if verb == "cutover":
         there: Call = lambda: cutover(  # noqa: E731
-            schemas, backups=what["backups"], connection=url, execute=True
+            schemas, connection=url, execute=True
         )
         back: Call = lambda: rollback(schemas, connection=url, execute=True)  # noqa: E731
         undo = back
@@ -68,10 +71,6 @@ def _all_kills(there: Call, back: Call, undo: Call, seen: Call) -> None:
         if more:
             _must(there, but=NotFound)
         expect(f"there {at}, called again", last)
-        _must(back)
-        expect(f"there {at}, called again, back", first)
-
-        _must(there)
         if _run(back, number):
             more = True
             _must(back, but=NotFound)

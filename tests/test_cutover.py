@@ -190,7 +190,7 @@ def test_a_backup_may_be_an_archive(server: Server, tmp_path: Path) -> None:
     assert cutover(MAP, backups=backups, connection=server.url)["missing"] == []
     server.sql("DELETE FROM cut_a.best; DELETE FROM cut_a_v20.best")
     found = cutover(MAP, backups=backups, connection=server.url)["missing"]
-    assert any(line.startswith("backup: ") and archive in line for line in found)
+    assert any(line.startswith("backup: cut_a.best") for line in found)
 
 
 def test_what_production_has_and_the_copy_has_not_is_noted(server: Server) -> None:
@@ -462,9 +462,9 @@ def test_the_guides_phase_5_with_what_to_write_instead(server: Server, fresh: Fr
     assert verify_schema_v20("cut_a", connection=server.url)["compatible"]
 
 
+@pytest.mark.timeout(1800)
 def test_killed_after_any_statement_it_is_finished_or_undone(server: Server) -> None:
-    what = {"map": MAP, "backups": BACKUPS}
-    words = [sys.executable, str(KILLS), "cutover", server.url, json.dumps(what)]
+    words = [sys.executable, str(KILLS), "cutover", server.url, json.dumps({"map": MAP})]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[0]) >= 40

@@ -183,6 +183,7 @@ def test_without_atomic_renames_tables_move_one_by_one(
     assert seen(server) == before
 
 
+@pytest.mark.timeout(900)
 def test_killed_after_any_statement_it_is_finished_or_undone(server: Server) -> None:
     rebuild_lineage([A, B], dry_run=False, connection=server.url)
     words = [sys.executable, str(KILLS), "rename", server.url, json.dumps({"map": {A: NEW}})]

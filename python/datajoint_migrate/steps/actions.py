@@ -9,6 +9,7 @@ from typing import Any
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.errors import NotFound, ServerError
 from datajoint_migrate.steps.fence import put_comment
 from datajoint_migrate.steps.grants import move_grants
 from datajoint_migrate.target.lineage import LINEAGE
@@ -169,13 +170,17 @@ def with_lineage(session: Session) -> list[str]:
 def mentions(session: Session, schema: str, name: str) -> list[tuple[str, str]]:
     """Attributes (table, attribute) of a schema whose lineage lies in the schema `name`."""
     prefix = name + "."
-    return [
-        (str(table), str(attribute))
-        for table, attribute in session.query(
+    try:
+        rows = session.query(
             f"SELECT table_name, attribute_name FROM {quote(schema, LINEAGE)} WHERE {_BEGINS}",
             (len(prefix), prefix),
         )
-    ]
+    except (NotFound, ServerError):
+        # Somebody else's schema may be dropped at any moment; one of ours is not.
+        if schema in with_lineage(session):
+            raise
+        return []
+    return [(str(table), str(attribute)) for table, attribute in rows]
 
 
 _BEGINS = "LEFT(lineage, %s) = %s COLLATE utf8mb4_bin"
