@@ -6,11 +6,12 @@ export DATAJOINT_MIGRATE_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help environments build demo lint test bench
+.PHONY: help environments build demo lint test soak bench
 
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
+	@echo "make soak    the tests that kill things, every case of them; an hour or more"
 	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
 	@echo "make bench   speed against the peers, as a table of ratios"
 
@@ -36,6 +37,9 @@ lint: build
 test: build
 	cargo test --quiet --package datajoint-migrate-core
 	$(VENV)/bin/python -m pytest
+
+soak: build
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k killed
 
 bench: build
 	@$(VENV)/bin/python benches/run.py

@@ -13,6 +13,8 @@ from full_pipeline import FullPipeline, fill
 from servers import Server
 
 Fresh = Callable[..., None]
+# Every case of the tests that kill, not a choice of them: hours (`make soak`).
+SOAK = "DJM_SOAK" in os.environ
 
 
 @pytest.fixture(scope="session")

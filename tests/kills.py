@@ -1,8 +1,8 @@
-"""Cut schemas over and back, killed after every statement in turn; what is wrong is printed.
+"""Cut schemas over and back, killed after one statement after the other; what is wrong is printed.
 
     python kills.py cutover|rename URL WHAT
 
-WHAT is JSON: `{"map": {...}}`. A process of its own that forks before
+WHAT is JSON: `{"map": {...}, "stride": 1}`; with a stride of n every nth statement. A process of its own that forks before
 it does anything, so that what is killed is a whole client with all its connections.
 """
 
@@ -47,11 +47,11 @@ def main() -> int:
         with resolve(url).session(read_only=True) as session:
             return snapshot(session.query, *names)
 
-    _all_kills(there, back, undo, seen)
+    _all_kills(there, back, undo, seen, what["stride"])
     return 0
 
 
-def _all_kills(there: Call, back: Call, undo: Call, seen: Call) -> None:
+def _all_kills(there: Call, back: Call, undo: Call, seen: Call, stride: int) -> None:
     first = _whole(seen())
     _must(there)
     last = _whole(seen())
@@ -63,9 +63,9 @@ def _all_kills(there: Call, back: Call, undo: Call, seen: Call) -> None:
             raise SystemExit(f"{what}: {_first(wanted[0], found)}")
 
     expect("going back without any kill", first)
-    number, more = 0, True
+    number, more = 1 - stride, True
     while more:
-        number += 1
+        number += stride
         at = f"killed after statement {number}"
         more = _run(there, number)
         if more:
@@ -82,7 +82,7 @@ def _all_kills(there: Call, back: Call, undo: Call, seen: Call) -> None:
             if _whole(seen()) == last:
                 _must(back)
         expect(f"there {at}, undone", first)
-    print(f"{number - 1} statements")
+    print(f"{number - stride} statements")
 
 
 def _whole(found: dict[str, Any]) -> dict[str, Any]:
