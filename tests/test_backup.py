@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import servers
-from conftest import Fresh, drop
+from conftest import SOAK, Fresh, drop
 from datajoint_migrate import (
     DestinationNotEmpty,
     InvalidArgument,
@@ -556,9 +556,9 @@ def killed_at(statement: int, verb: str, arguments: tuple[Any, ...], url: str) -
 def kills(verb: str, arguments: tuple[Any, ...], server: Server, first: int = 1) -> Iterator[int]:
     """Run the verb again and again, killed at a later statement each time; yields after each.
 
-    On MySQL that is every statement from the `first` on; MariaDB has every fifth, for time's sake.
+    Every statement from the `first` on in a soak; else a choice of them, for time's sake.
     """
-    stride = 5 if server.kind == "mariadb" else 1
+    stride = 1 if SOAK else 7
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["datajoint_migrate"])
     for statement in itertools.count(first, stride):
