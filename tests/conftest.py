@@ -17,6 +17,12 @@ Fresh = Callable[..., None]
 SOAK = "DJM_SOAK" in os.environ
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A soak takes its time."""
+    for item in items if SOAK else []:
+        item.add_marker(pytest.mark.timeout(0), append=False)
+
+
 @pytest.fixture(scope="session")
 def mysql() -> Iterator[Server]:
     """A MySQL with LOCAL INFILE allowed, or the one DJM_TEST_MYSQL names."""

@@ -2,8 +2,9 @@
 
     python kills.py cutover|rename URL WHAT
 
-WHAT is JSON: `{"map": {...}, "stride": 1}`; with a stride of n every nth statement. A
-process of its own that forks before it does anything, so that what is killed is a whole client with all its connections.
+WHAT is JSON: `{"map": {...}, "stride": 1}`; with a stride of n every nth statement. A process of
+its own that forks before it does anything, so that what is killed is a whole client with all its
+connections.
 """
 
 from __future__ import annotations
