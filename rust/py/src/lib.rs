@@ -62,4 +62,10 @@ mod _core {
     fn files<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "files", verbs::files::files)
     }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn stores<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "stores", verbs::stores::stores)
+    }
 }

@@ -5,3 +5,4 @@ pub mod copy;
 pub mod files;
 pub mod pointers;
 pub mod scan;
+pub mod stores;
