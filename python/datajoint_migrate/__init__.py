@@ -14,6 +14,7 @@ from datajoint_migrate.errors import (
     NotFound,
     PermissionMissing,
     ServerError,
+    StoreFailed,
     StoreMissing,
     Unconvertible,
 )
@@ -21,6 +22,7 @@ from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.files import copy_store
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
 from datajoint_migrate.steps.scan import scan
@@ -41,12 +43,14 @@ __all__ = [
     "PermissionMissing",
     "Server",
     "ServerError",
+    "StoreFailed",
     "StoreMissing",
     "Unconvertible",
     "analyze_columns",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
+    "copy_store",
     "copy_table_data",
     "create_parallel_schema",
     "migrate",

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["BatchStream", "__version__", "compare", "copy", "files", "pointers", "quote", "scan"]
+__all__ = [
+    "BatchStream",
+    "__version__",
+    "compare",
+    "copy",
+    "files",
+    "pointers",
+    "quote",
+    "scan",
+    "stores",
+]
 
 __version__: str
 
@@ -35,6 +45,11 @@ def files(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
     """Copies the objects behind the pointers of one tracking table, proved while copying."""
+
+def stores(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Copies one store, or what lies below a prefix of it, to another."""
 
 def scan(plan: dict[str, Any]) -> BatchStream:
     """Starts to read a table with parallel connections that see one instant."""
