@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from datajoint_migrate.catalog.externals import TRACKING
@@ -49,7 +49,7 @@ class Store:
         if self.protocol == "file":
             return ("file", os.path.realpath(self.location))
         host = str(self.raw.get("endpoint") or "").split("://")[-1].rstrip("/")
-        return (self.protocol, host, str(self.raw.get("bucket")), self.location.strip("/"))
+        return (self.protocol, host, str(self.raw.get("bucket")), self.location)
 
     @property
     def can_be_read(self) -> bool:
@@ -58,7 +58,14 @@ class Store:
             return True
         if self.protocol != "s3" or not self.raw.get("endpoint") or not self.raw.get("bucket"):
             return False
+        if self._odd_slashes:
+            return False
         return bool(_credentials(self.raw)[0] or os.environ.get("AWS_ACCESS_KEY_ID"))
+
+    @property
+    def _odd_slashes(self) -> bool:
+        """Whether keys would have empty parts, which the engine cannot name."""
+        return self.location != "" and "" in self.location.split("/")
 
     def spec(self) -> dict[str, Any]:
         """The store as the engine takes it; holds secrets.
@@ -87,7 +94,7 @@ class Store:
                 hint='an S3 store looks like {"protocol": "s3", "endpoint": "host:9000", "bucket": '
                 '…, "location": …, "access_key": …, "secret_key": …}',
             )
-        if self.location.startswith("/") or self.location.endswith("/") or "//" in self.location:
+        if self._odd_slashes:
             raise InvalidArgument(
                 f"the location {self.location!r} of the S3 store {self.name!r} has slashes that "
                 "would become part of the keys",
@@ -236,7 +243,7 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) ->
         found[name] = Store(
             name=name,
             protocol=str(spec.get("protocol")),
-            location=str(spec.get("location") or ""),
+            location=_location(spec, of_source=bool(folding)),
             subfolding=tuple(int(width) for width in _or(spec.get("subfolding"), folding)),
             hash_prefix=str(_or(spec.get("hash_prefix"), "_hash")),
             stage=spec.get("stage"),
@@ -244,6 +251,15 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) ->
             secure=bool(_or(spec.get("secure"), secure)),
         )
     return found
+
+
+def _location(spec: Mapping[str, Any], of_source: bool) -> str:
+    location = str(spec.get("location") or "")
+    if of_source and spec.get("protocol") == "s3" and location:
+        # 0.14.6 makes a path of it, 2.x pastes it in front of one.
+        location = PurePosixPath(location).as_posix()
+        return "" if location == "." else location
+    return location
 
 
 def _or(value: Any, default: Any) -> Any:
