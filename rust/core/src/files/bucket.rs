@@ -24,6 +24,8 @@ pub const PART: u64 = 8 << 20;
 pub const PARTS_AT_ONCE: usize = 3;
 /// S3 allows ten thousand parts.
 const MAX_PARTS: u64 = 9_000;
+const LIST_ATTEMPTS: u32 = 4;
+const LIST_PAUSE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct BucketSpec {
@@ -136,30 +138,59 @@ impl Bucket {
         })
     }
 
+    /// True if nothing lies below `prefix`; fails if the service does not let us look.
     pub fn is_empty(&self, prefix: &str) -> Result<bool> {
         let key = self.key(prefix)?;
-        let first = self.handle.block_on(async { self.objects.list(Some(&key)).next().await });
-        match first {
-            None => Ok(true),
-            Some(Ok(_)) => Ok(false),
-            Some(Err(object_store::Error::NotFound { source, .. })) => {
-                Err(refused(&self.spec, &words(&source.to_string())))
+        let mut attempts = LIST_ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let first = self.handle.block_on(async { self.objects.list(Some(&key)).next().await });
+            match first {
+                None => return Ok(true),
+                Some(Ok(_)) => return Ok(false),
+                Some(Err(object_store::Error::NotFound { source, .. })) => {
+                    return Err(refused(&self.spec, &words(&source.to_string())));
+                }
+                Some(Err(error)) => self.again(prefix, &error, attempts)?,
             }
-            Some(Err(error)) => Err(self.failed(prefix, &error)),
         }
     }
 
     pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
         let (key, root) = (self.key(prefix)?, self.key("")?);
         let mut objects = self.objects.list(Some(&key));
+        let (mut last, mut attempts) = (None, LIST_ATTEMPTS);
         while let Some(found) = self.handle.block_on(objects.next()) {
-            let found = found.map_err(|error| self.failed(prefix, &error))?;
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    attempts -= 1;
+                    self.again(prefix, &error, attempts)?;
+                    objects = match &last {
+                        Some(last) => self.objects.list_with_offset(Some(&key), last),
+                        None => self.objects.list(Some(&key)),
+                    };
+                    continue;
+                }
+            };
+            attempts = LIST_ATTEMPTS;
             let path = found.location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
             if !path.is_empty() {
                 each(path.to_owned(), found.size)?;
             }
+            last = Some(found.location);
         }
+        Ok(())
+    }
+
+    /// The library asks again when a request fails, but not when the line is cut in the middle of a listing.
+    fn again(&self, prefix: &str, error: &object_store::Error, attempts: u32) -> Result<()> {
+        let error = self.failed(prefix, error);
+        if attempts == 0 || !error.is_transient() {
+            return Err(error);
+        }
+        std::thread::sleep(LIST_PAUSE);
         Ok(())
     }
 

@@ -273,9 +273,9 @@ mod tests {
         let spec = StoreSpec::File { name: "raw".into(), location: folder.to_owned() };
         let copier = Copier::new(Stores::open(&spec, &spec, "").expect("opened"), verify);
         let mut hand = Hand::of(1);
-        let copied = copier.copy(object, &mut hand)?;
+        let done = copier.copy(object, &mut hand)?;
         copier.settle(&mut hand)?;
-        Ok(copied)
+        Ok(done)
     }
 
     fn object<'a>(source: &'a str, destination: &'a str, contents: &[u8]) -> Object<'a> {

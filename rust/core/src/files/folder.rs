@@ -95,6 +95,7 @@ impl Folder {
     }
 
     /// An error of writing: what concerns the whole store ends the run, what concerns one file does not.
+    #[must_use]
     pub fn unwritable(&self, path: &Path, error: &io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::StorageFull

@@ -124,13 +124,13 @@ impl Copier {
                 let meta = source.meta(object.source)?.ok_or_else(|| missing(source.place(object.source)))?;
                 match tag(&meta).filter(|_| object.prefix.is_empty()) {
                     Some(md5) => md5,
-                    None => self.md5(source, object.source, object.prefix, &meta, hand)?,
+                    None => md5_of(source, object.source, object.prefix, &meta, hand)?,
                 }
             }
         };
         // Of encrypted objects the tag is another thing than the MD5: then what is there has to be read.
         Ok(tag(&there) == Some(expected)
-            || self.md5(destination, object.destination, &[], &there, hand)? == expected)
+            || md5_of(destination, object.destination, &[], &there, hand)? == expected)
     }
 
     /// Lets the service copy where both ends are its own and the bytes, which then do not pass here, are proved by tags.
@@ -242,37 +242,30 @@ impl Copier {
         let there = Meta { size, modified: None, etag };
         let destination = &self.stores.destination;
         if tag(&there) == Some(written)
-            || self.md5(destination, object.destination, &[], &there, hand)? == written
+            || md5_of(destination, object.destination, &[], &there, hand)? == written
         {
             return Ok(());
         }
         let path = destination.place(object.destination);
         Err(Kind::File { path, message: "reads differently than it was written".into() }.into())
     }
+}
 
-    /// The MD5 of `prefix` and an object, by reading it.
-    fn md5(
-        &self,
-        store: &Store,
-        path: &str,
-        prefix: &[u8],
-        meta: &Meta,
-        hand: &mut Hand,
-    ) -> Result<[u8; 16]> {
-        match store {
-            Store::Folder(folder) => file_md5(&folder.file(path)?, prefix, hand),
-            Store::Bucket(bucket) => {
-                let mut md5 = Md5::new();
-                md5.update(prefix);
-                if meta.size <= PART {
-                    md5.update(bucket.get(path)?.1);
-                } else {
-                    for piece in bucket.pieces(path, meta)? {
-                        md5.update(piece?);
-                    }
+/// The MD5 of `prefix` and an object, by reading it.
+fn md5_of(store: &Store, path: &str, prefix: &[u8], meta: &Meta, hand: &mut Hand) -> Result<[u8; 16]> {
+    match store {
+        Store::Folder(folder) => file_md5(&folder.file(path)?, prefix, hand),
+        Store::Bucket(bucket) => {
+            let mut md5 = Md5::new();
+            md5.update(prefix);
+            if meta.size <= PART {
+                md5.update(bucket.get(path)?.1);
+            } else {
+                for piece in bucket.pieces(path, meta)? {
+                    md5.update(piece?);
                 }
-                Ok(md5.finalize().into())
             }
+            Ok(md5.finalize().into())
         }
     }
 }

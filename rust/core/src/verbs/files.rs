@@ -203,8 +203,8 @@ fn copy_one(
     let object =
         Object { source: &source, destination: &destination, prefix: &prefix, md5, size: Some(row.size) };
     let in_place = source == destination && copier.stores.source.is_same_place(&copier.stores.destination);
-    let copied = retry(progress, || {
+    let done = retry(progress, || {
         if in_place { copier.look(&object).map(|()| Copied::Present) } else { copier.copy(&object, hand) }
     });
-    (source, copied)
+    (source, done)
 }
