@@ -53,7 +53,7 @@ def mydumper(source: Server, destination: Server) -> Taken:
     """mydumper, then myloader; the dump is split, or one thread would do all the work."""
     for program in ("mydumper", "myloader"):
         if shutil.which(program) is None:
-            _install("mydumper")
+            install("mydumper")
     with tempfile.TemporaryDirectory(prefix="djm-dump-") as folder:
         dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={SOURCE}"]
         # Not --tables-list, whose names mean another thing in newer versions.
@@ -97,7 +97,8 @@ def _environment(name: str) -> Path:
         raise Unavailable(f"its environment could not be made ({error})") from error
 
 
-def _install(package: str) -> None:
+def install(package: str) -> None:
+    """Debian's package of that name; raises Unavailable when it cannot be had here."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Unavailable(f"{package} is not installed")
     words = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", package]
