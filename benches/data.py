@@ -101,12 +101,14 @@ def fill(server: Server, schema: str, size: Size) -> None:
         for name, count in (("m", MICE), ("s", SESSIONS), ("t", size.trials), ("u", UNITS))
     )
     dice = f"CRC32(CONCAT_WS('/', '{SEED}', m.n, s.n, t.n, u.n))"
+    # A unit lies in one region, in whatever trial it is counted.
+    place = f"CRC32(CONCAT_WS('/', '{SEED}', m.n, s.n, u.n))"
     server.sql(
         f"SET cte_max_recursion_depth = {max(1000, size.trials)};"
         f"INSERT INTO `{schema}`.spike_count WITH {sequences}, r AS (SELECT m.n AS m, s.n AS s,"
-        f" t.n AS t, u.n AS u, {dice} AS dice FROM m, s, t, u)"
+        f" t.n AS t, u.n AS u, {dice} AS dice, {place} AS place FROM m, s, t, u)"
         " SELECT m, s, t, u, dice % 200, (dice % 200) / 1.7, dice / 1e9 + u / 7,"
-        " CONCAT('region ', dice DIV 7 % 1000),"
+        " CONCAT('region ', place % 300),"
         " '2024-01-01' + INTERVAL dice % 30000000 SECOND FROM r ORDER BY m, s, t, u;"
         f"ANALYZE TABLE `{schema}`.spike_count;"
     )

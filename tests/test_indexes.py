@@ -31,7 +31,7 @@ KILLED = """
 import os, signal
 from datajoint_migrate import copy_table_data
 from datajoint_migrate.steps import indexes, route
-indexes.LARGE_BYTES = 0
+indexes.LARGE_SHARE = 0
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 {patch} = die
 copy_table_data({source!r}, {copy!r}, "Unit", connection={url!r})
@@ -44,7 +44,7 @@ def server(mysql: Server, fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> Serv
     mysql.sql(DDL)
     create_parallel_schema(SOURCE, COPY, connection=mysql.url)
     copy_table_data(SOURCE, COPY, "Probe", connection=mysql.url)
-    monkeypatch.setattr(indexes, "LARGE_BYTES", 0)
+    monkeypatch.setattr(indexes, "LARGE_SHARE", 0)
     return mysql
 
 
@@ -97,8 +97,10 @@ def test_a_run_killed_before_the_indexes_are_built_builds_them_when_called_again
     assert not server.sql(f"SHOW TABLES FROM `{COPY}` LIKE '~migrate%'")
 
 
-def test_indexes_of_small_tables_stay(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes, "LARGE_BYTES", 64 << 20)
+def test_indexes_that_fit_into_the_servers_memory_stay(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "LARGE_SHARE", 0.5)
 
     def never(*_: object) -> None:
         raise AssertionError

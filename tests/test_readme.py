@@ -239,16 +239,16 @@ def test_a_copy_is_not_brought_up_to_date(small: Small) -> None:
         migrate(small.map, **options)
 
 
-def test_views_and_triggers_are_named_in_the_notes(small: Small) -> None:
+def test_views_and_triggers_are_part_of_the_plan(small: Small) -> None:
     small.server.sql(
         f"CREATE VIEW `{small.lab}`.heavy AS SELECT * FROM `{small.lab}`.mouse;"
         f"CREATE TRIGGER `{small.lab}`.tidy BEFORE INSERT ON `{small.lab}`.mouse"
         " FOR EACH ROW SET NEW.weight = 1"
     )
     planned = migrate(small.map, connection=small.server.url, dry_run=True, **small.stores)
-    notes = " ".join(planned["notes"])
-    assert "heavy" in notes
-    assert "tidy" in notes
+    lines = " ".join(planned["plan"])
+    assert "heavy" in lines
+    assert "tidy" in lines
 
 
 def test_a_dump_is_no_bit_exact_backup(mysql: Server, fresh: Fresh) -> None:

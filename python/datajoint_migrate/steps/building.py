@@ -11,7 +11,8 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.externals import TRACKING, externals_of
+from datajoint_migrate.catalog.externals import TRACKING, External, externals_of
+from datajoint_migrate.catalog.programs import Kind
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import (
     DestinationNotEmpty,
@@ -19,6 +20,7 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
 )
+from datajoint_migrate.steps.carrying import carry
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
@@ -44,6 +46,8 @@ class Building:
     declarations: list[Declaration]
     lineage: list[Lineage]
     notes: list[str] = field(default_factory=list)
+    # Per source table the columns that become, or will become, JSON.
+    externals: Mapping[str, Mapping[str, External]] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[str]:
@@ -89,6 +93,7 @@ def plan_schema(
     dest = schema_map[schema.name]
     spare = _spare(schema)
     notes = _left_behind(schema, spare)
+    externals: dict[str, Mapping[str, External]] = {}
     taken: set[tuple[str, str]] = set()
     declarations = []
     for table in schema.tables.values():
@@ -96,11 +101,12 @@ def plan_schema(
             continue
         if unsigned == "widen" and not table.hidden:
             prove_widening(ends.source, table)
+        externals[table.name] = externals_of(ends.source, schema, table, adapters)
         declaration = declare(
             table,
             dest_schema=dest,
             schema_map=schema_map,
-            externals=externals_of(ends.source, schema, table, adapters),
+            externals=externals[table.name],
             unsigned=unsigned,
             external=external,
             store_map=store_map,
@@ -110,7 +116,7 @@ def plan_schema(
         declarations.append(_with_origin(declaration, schema.name))
         notes += declaration.notes
     rows = rows_of(family, [dest], schema_map)
-    return Building(schema, dest, declarations, rows, notes)
+    return Building(schema, dest, declarations, rows, notes, externals)
 
 
 def _spare(schema: Schema) -> str | None:
@@ -126,13 +132,6 @@ def _left_behind(schema: Schema, spare: str | None) -> list[str]:
             f"{schema.name} has no hidden table that ~lineage could take the place of: the copy "
             "has one table more"
         )
-    for what, names in (
-        ("views", schema.views),
-        ("triggers", schema.triggers),
-        ("routines", schema.routines),
-    ):
-        if names:
-            notes.append(f"{what} of {schema.name} are not copied: {', '.join(names)}")
     return notes
 
 
@@ -183,8 +182,9 @@ def check_destination(session: Session, building: Building) -> set[str]:
             raise _not_empty(building, f"{table.name!r} with another definition")
         if has_rows(session, table.schema, table.name):
             raise _not_empty(building, f"rows in {table.name!r}")
-    if there.views:
-        raise _not_empty(building, f"the view {there.views[0]!r}")
+    foreign = sorted(set(there.views) - set(building.source.views))
+    if foreign:
+        raise _not_empty(building, f"the view {foreign[0]!r}")
     return set(there.tables)
 
 
@@ -208,6 +208,15 @@ def known_collations(session: Session) -> set[str]:
     return {
         row[0] for row in session.query("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")
     }
+
+
+def carry_programs(
+    ends: Ends, building: Building, schema_map: Mapping[str, str], kinds: Iterable[Kind]
+) -> list[str]:
+    """Views, routines, events or triggers for the copy; sentences about what is not as it was."""
+    source = building.source.name
+    externals = {(source, table): columns for table, columns in building.externals.items()}
+    return carry(ends, source, schema_map, kinds, externals=externals)
 
 
 def build(session: Session, building: Building, existing: set[str]) -> int:

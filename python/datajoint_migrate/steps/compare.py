@@ -15,6 +15,7 @@ from datajoint_migrate.steps.ends import Ends, open_ends
 from datajoint_migrate.steps.matching import pair_up
 from datajoint_migrate.steps.plan import LANES, compare_plan, compare_table, comparison
 from datajoint_migrate.steps.route import OnEvent
+from datajoint_migrate.steps.structure import compare_programs, compare_structure
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -71,10 +72,12 @@ def compare_schemas(
     lanes: int = LANES,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
-    """Compare all user tables of two schemas, as `compare_query_results` does one.
+    """Compare all user tables of two schemas, as `compare_query_results` does one, and their DDL.
 
-    Returns `match`, `tables` (name → the result of that table), `row_count`, `time_taken`.
-    Tables that only one side has count as mismatches.
+    Returns `match` (of all values), `tables` (name → the result of that table), `row_count`,
+    `time_taken`, `structure` (differences of columns, keys, indexes, defaults, checks, views,
+    triggers, routines and events: dicts with `table`, `what`, `name`, `prod`, `test`) and
+    `structure_match`. Tables that only one side has count as mismatches.
     """
     check_tolerance(tolerance)
     with open_ends(connection, dest_connection) as ends:
@@ -89,11 +92,19 @@ def compare_schemas(
             on_event=on_event,
         )
         tables = {name: result for (_, name), result in found.items()}
+        externals = {
+            table.name: externals_of(ends.source, prod, table, adapters)
+            for table in prod.tables.values()
+        }
+        structure = compare_structure(prod, test, externals)
+        structure += compare_programs(ends.source, ends.destination, prod.name, test.name)
         return {
             "match": all(result["match"] for result in tables.values()),
             "tables": tables,
             "row_count": sum(result["row_count"] for result in tables.values()),
             "time_taken": sum(result["time_taken"] for result in tables.values()),
+            "structure": structure,
+            "structure_match": not structure,
         }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
 from datajoint_migrate.errors import (
@@ -18,6 +19,7 @@ from datajoint_migrate.errors import (
     Mismatch,
 )
 from datajoint_migrate.steps.building import Building, build, plan_schema
+from datajoint_migrate.steps.carrying import TRIGGER, carry
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
 from datajoint_migrate.steps.journal import forget, started
 from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
@@ -119,7 +121,8 @@ def copy_table_data(
     writes to the source meanwhile. A call that was interrupted is resumed by the same call.
 
     Returns `rows_copied` (rows copied by this call), `time_taken` in seconds, `table`,
-    `snapshot`, `files_copied`; with `dry_run` also `plan`, and nothing is written.
+    `snapshot`, `files_copied`, `notes` (triggers that could not come along); with `dry_run` also
+    `plan`, and nothing is written.
 
     Raises `NotFound`, `Unconvertible`, `DestinationNotEmpty`, `StoreMissing`, `ExternalMissing`,
     and `Mismatch` when a row refers to a parent the destination lacks; the destination table is
@@ -155,6 +158,7 @@ def copy_table_data(
             "table": source.name,
             "snapshot": "none",
             "files_copied": 0,
+            "notes": [],
         }
         if dry_run:
             return {**result, "plan": plan}
@@ -193,7 +197,7 @@ def copy_all_data(
     as json, with `schema_map` as in `create_parallel_schema`. Options as in `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
-    `snapshot`, `files_copied`; with `dry_run` also `plan`. Raises as `copy_table_data`.
+    `snapshot`, `files_copied`, `notes`; with `dry_run` also `plan`. Raises as `copy_table_data`.
     """
     began = time.monotonic()
     result: dict[str, Any] = {
@@ -203,6 +207,7 @@ def copy_all_data(
         "tables": {},
         "snapshot": "none",
         "files_copied": 0,
+        "notes": [],
     }
     with open_ends(connection, dest_connection) as ends:
         schema = read_schema(ends.source, source)
@@ -240,7 +245,16 @@ def copy_all_data(
             return {**result, "plan": plans}
         _refuse_rows(ends, [loading.destination for loading in loadings])
         loaded = _load(
-            ends, plans, loadings, stores, jobs, copy_files, lanes, assume_quiet, on_event
+            ends,
+            plans,
+            loadings,
+            stores,
+            jobs,
+            copy_files,
+            lanes,
+            assume_quiet,
+            on_event,
+            schema_map,
         )
         return {
             **result,
@@ -310,8 +324,10 @@ def _load(
     lanes: int,
     assume_quiet: bool,
     on_event: OnEvent,
+    schema_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Files, rows, AUTO_INCREMENT, proof; what the proof refuses is taken back."""
+    """Files, rows, AUTO_INCREMENT, proof, triggers; what the proof refuses is taken back."""
+    _refuse_triggers(ends, loadings)
     files = move_files(ends, jobs, stores, copy_files, on_event)
     raise_missing(files["errors"])
     copied = run_copy(
@@ -334,6 +350,8 @@ def _load(
         for table in tables:
             ends.destination.execute(f"TRUNCATE TABLE {quote(table.schema, table.name)}")
         raise
+    else:
+        notes = _carry_triggers(ends, loadings, schema_map)
     finally:
         forget(ends.destination, [(table.schema, table.name) for table in tables])
     return {
@@ -341,7 +359,44 @@ def _load(
         "snapshot": copied["snapshot"],
         "files_copied": files["files_copied"],
         "tables": {table["destination_table"]: table["rows_copied"] for table in copied["tables"]},
+        "notes": notes,
     }
+
+
+def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
+    """A load would fire them; those of production itself are made after it."""
+    for loading in loadings:
+        ours = set(_triggers(ends.source, loading.source))
+        for name in _triggers(ends.destination, loading.destination):
+            if name not in ours:
+                raise DestinationNotEmpty(
+                    f"{loading.destination} has the trigger {name!r}, which loading would fire",
+                    hint="drop it, and make it again after the copy",
+                    context={"table": str(loading.destination), "trigger": name},
+                )
+
+
+def _triggers(session: Session, table: Table) -> list[str]:
+    rows = session.query(
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
+        " WHERE EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s",
+        (table.schema, table.name),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _carry_triggers(
+    ends: Ends, loadings: Iterable[Loading], schema_map: Mapping[str, str] | None
+) -> list[str]:
+    by_schema: dict[tuple[str, str], list[str]] = {}
+    for loading in loadings:
+        pair = loading.source.schema, loading.destination.schema
+        by_schema.setdefault(pair, []).append(loading.source.name)
+    notes = []
+    for (source, dest), tables in by_schema.items():
+        names = {**(schema_map or {}), source: dest}
+        notes += carry(ends, source, names, TRIGGER, tables=tables)
+    return notes
 
 
 def raise_missing(errors: list[dict[str, Any]]) -> None:

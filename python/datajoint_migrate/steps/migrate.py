@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.catalog.tables import Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
 from datajoint_migrate.steps import journal
 from datajoint_migrate.steps.building import (
     Building,
     build,
+    carry_programs,
     check_options,
     is_declared,
     known_collations,
     plan_schema,
     prove_built,
 )
+from datajoint_migrate.steps.carrying import STILL, TRIGGER
 from datajoint_migrate.steps.compare import Comparing, check_tolerance, compare_tables
 from datajoint_migrate.steps.copying import (
     Loading,
@@ -153,6 +156,9 @@ def migrate(
         ]
         comparing = Comparing(ends, missing, tolerance, adapters)
         result |= _fill(ends, job, made, comparing, lanes, assume_quiet, on_event)
+        for building in job.buildings:
+            # Last, because a load must not fire triggers.
+            result["notes"] += carry_programs(ends, building, job.schema_map, STILL + TRIGGER)
         compared |= comparing.results
         result["tables"] = {
             f"{schema}.{table}": found for (schema, table), found in compared.items()
@@ -224,6 +230,8 @@ def _look_at_destination(
         if there is None:
             continue
         job.existing[building.dest] = set(there.tables)
+        for view in sorted(set(there.views) - set(building.source.views)):
+            raise _not_ours(building.dest, f"the view {view!r}")
         planned = {declaration.table: declaration for declaration in building.declarations}
         for table in there.tables.values():
             if table.name in (LINEAGE, JOURNAL, POSTPONED):
@@ -367,6 +375,10 @@ def _readable(ends: Ends, job: Job) -> dict[str, Any]:
         lines.append(
             f"{source.name} -> {building.dest}{state}: {len(tables)} tables, about {rows} rows"
         )
+        lines += [
+            f"the {program} comes along, unless `notes` says why not"
+            for program in read_programs(ends.source, source.name)
+        ]
         ddl += [building.create_database(collations)]
         ddl += [declaration.create_sql for declaration in building.declarations]
     for files in job.files:

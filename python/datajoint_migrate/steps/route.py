@@ -80,7 +80,7 @@ def run_copy(
             inside = []
     through = [table for table in tables if table not in inside]
     results = []
-    postpone(ends.destination, tables)
+    postpone(ends.source, ends.destination, tables)
     if inside:
         results.append(_run(ends, inside, "server", lanes, on_event, None))
     if through:

@@ -8,12 +8,14 @@ from typing import Any
 from datajoint_migrate.catalog.tables import read_schema
 from datajoint_migrate.steps.building import (
     build,
+    carry_programs,
     check_destination,
     check_options,
     known_collations,
     plan_schema,
     prove_built,
 )
+from datajoint_migrate.steps.carrying import STILL
 from datajoint_migrate.steps.copying import copy_all_data
 from datajoint_migrate.steps.ends import open_ends, whole_map
 from datajoint_migrate.steps.lineage import with_neighbours
@@ -43,7 +45,8 @@ def create_parallel_schema(
     what an adapter stores where the rows do not tell. `copy_data` copies all rows too.
 
     Hidden tables come along empty, but `~log` makes room for `~lineage`: both schemas have
-    equally many tables and joins work. An interrupted call is resumed by the same call.
+    equally many tables and joins work. Views, routines and events (disabled) come along, triggers
+    with the rows of their tables. An interrupted call is resumed by the same call.
 
     Returns `tables_created` (by this call), `data_copied`, `tables` (all names), `notes` (what
     has no equal in the copy); with `copy_data` also `rows_copied`; with `dry_run` also `ddl`, and
@@ -77,14 +80,17 @@ def create_parallel_schema(
             return {**result, "ddl": [building.create_database(collations), *ddl]}
         result["tables_created"] = build(ends.destination, building, existing)
         prove_built(ends.destination, building, names)
+        result["notes"] = building.notes + carry_programs(ends, building, names, STILL)
     if copy_data:
         copied = copy_all_data(
             source,
             dest,
+            schema_map=schema_map,
             connection=connection,
             dest_connection=dest_connection,
             adapters=adapters,
             store_map=store_map,
         )
         result |= {"data_copied": True, "rows_copied": copied["rows_copied"]}
+        result["notes"] += copied["notes"]
     return result
