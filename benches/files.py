@@ -126,9 +126,7 @@ def _buckets(root: Path, count: int, repeats: int) -> list[Row]:
     ]
 
 
-def _ours(
-    source: dict[str, Any], dest: dict[str, Any], verify: bool = True
-) -> Callable[[], Taken]:
+def _ours(source: dict[str, Any], dest: dict[str, Any], verify: bool = True) -> Callable[[], Taken]:
     def run() -> Taken:
         taken, found = ours("copy_store", source=source, dest=dest, verify=verify)
         if found["errors"]:

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-# What to do with a request, by its method, its path and how often both came before.
+# What to do with a request, by its method and how often it came for the same object before.
 Fault = Literal["503", "cut the answer", "cut the request"] | None
-Rule = Callable[[str, str, int], Fault]
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+Rule = Callable[[str, int], Fault]
+SLOW_DOWN = (
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
 
 
 class Faulty:
@@ -32,7 +34,7 @@ class Faulty:
             def _relay(self) -> None:
                 with lock:
                     path = self.path.partition("?")[0]
-                    fault = rule(self.command, path, outer.seen[self.command, path])
+                    fault = rule(self.command, outer.seen[self.command, path])
                     outer.seen[self.command, path] += 1
                     outer.requests += 1
                     outer.faults += fault is not None
@@ -75,7 +77,7 @@ class Faulty:
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _relay  # noqa: N815
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_args: object) -> None:
                 """Nobody reads it."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

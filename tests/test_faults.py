@@ -35,7 +35,7 @@ LARGE = {"large": os.urandom(19 << 20)}
 
 def on_first(fault: Fault, method: str) -> Any:
     """That fault for the first request of each object with this method."""
-    return lambda verb, path, before: fault if verb == method and not before else None
+    return lambda verb, before: fault if verb == method and not before else None
 
 
 @pytest.mark.parametrize("fault", ["503", "cut the request"])
@@ -70,13 +70,15 @@ def test_downloads_that_fail_once_are_made_again(
 def test_a_service_that_stays_away_ends_the_call_which_goes_on_later(
     bucket: Bucket, tmp_path: Path
 ) -> None:
-    def after_fifty(verb: str, path: str, before: int) -> Fault:
+    def after_fifty(verb: str, _before: int) -> Fault:
         return "503" if verb == "PUT" and proxy.requests > 50 else None
 
     origin = folder(tmp_path / "from", OBJECTS)
-    with faulty(bucket.service.endpoint, after_fifty) as proxy:
-        with pytest.raises(ConnectionFailed, match=r"s3://.*SlowDown") as caught:
-            copy_store(origin, bucket.spec("x", endpoint=proxy.endpoint))
+    with (
+        faulty(bucket.service.endpoint, after_fifty) as proxy,
+        pytest.raises(ConnectionFailed, match=r"s3://.*SlowDown") as caught,
+    ):
+        copy_store(origin, bucket.spec("x", endpoint=proxy.endpoint))
     assert proxy.endpoint in str(caught.value)
     there = bucket.objects()
     assert 0 < len(there) < len(OBJECTS)
@@ -90,14 +92,11 @@ def test_a_service_that_stays_away_ends_the_call_which_goes_on_later(
 def test_a_large_upload_that_fails_leaves_no_object_and_no_parts(
     bucket: Bucket, tmp_path: Path
 ) -> None:
-    def no_end(verb: str, path: str, before: int) -> Fault:
+    def no_end(verb: str, before: int) -> Fault:
         return "503" if verb == "POST" and before else None
 
-    with faulty(bucket.service.endpoint, no_end) as proxy:
-        with pytest.raises(ConnectionFailed):
-            copy_store(
-                folder(tmp_path / "from", LARGE), bucket.spec("x", endpoint=proxy.endpoint)
-            )
+    with faulty(bucket.service.endpoint, no_end) as proxy, pytest.raises(ConnectionFailed):
+        copy_store(folder(tmp_path / "from", LARGE), bucket.spec("x", endpoint=proxy.endpoint))
     assert bucket.objects() == {}
     assert proxy.seen["DELETE", f"/{bucket.name}/x/large"] > 0
 
@@ -221,7 +220,7 @@ def test_a_file_that_is_not_what_it_was_is_named_and_mended_by_the_same_call(
 @pytest.mark.parametrize("fault", ["vanished", "truncated"])
 @pytest.mark.parametrize("in_bucket", [True, False])
 def test_in_place_a_file_that_is_not_what_it_was_is_named(
-    small: Small, bucket: Bucket, tmp_path: Path, in_bucket: bool, fault: str
+    small: Small, bucket: Bucket, in_bucket: bool, fault: str
 ) -> None:
     stores: dict[str, Any] = small.source_stores["raw"]
     root = small.root
