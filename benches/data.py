@@ -11,6 +11,8 @@ SOURCE = "bench_lab"
 COPY = "bench_lab_v20"
 PLAIN = "spike_count"
 POINTERS = "_recording"
+BLOBS = "bench_blobs"
+SIGNALS = "signal"
 STORE = "raw"
 MICE = 40
 SESSIONS = 5
@@ -18,6 +20,12 @@ UNITS = 50
 SEED = "datajoint"
 SETTLE_SECONDS = 60
 SETTLED_PAGES = 100
+
+# What DataJoint 0.14.6 stores for `longblob`, mostly compressed by it already.
+SIGNALS_DDL = """CREATE TABLE `{schema}`.`signal` (
+`recording_id` int unsigned NOT NULL COMMENT 'number of the recording',
+`trace` longblob NOT NULL COMMENT 'the signal',
+PRIMARY KEY (`recording_id`)) COMMENT 'signals in the table itself';"""
 
 PARENT_DDL = """CREATE TABLE `{schema}`.`session` (
 `mouse_id` int unsigned NOT NULL COMMENT 'the mouse', `session` smallint unsigned NOT NULL,
@@ -68,6 +76,11 @@ class Size:
     def trials(self) -> int:
         """Trials of each session."""
         return max(1, self.rows // (MICE * SESSIONS * UNITS))
+
+    @property
+    def blobs(self) -> int:
+        """Rows of 64 KiB."""
+        return max(100, self.rows // 400)
 
     @property
     def plain(self) -> int:
@@ -129,6 +142,27 @@ def fill_pointers(server: Server, schema: str, count: int) -> None:
         f"INSERT INTO `{schema}`._recording {sequence}"
         f" SELECT r.n, {digest}, 30000 FROM r;"
         f"ANALYZE TABLE `{schema}`._recording, `{schema}`.`~external_raw`;"
+    )
+
+
+def fill_blobs(server: Server, schema: str, count: int) -> None:
+    """A schema with `count` blobs of 64 KiB that nothing compresses, as zlib has done it."""
+    octets = "CONCAT('ZL123', x'00'" + ", RANDOM_BYTES(1024)" * 64 + ")"
+    server.sql(
+        f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
+        f"SET cte_max_recursion_depth = {count + 1};"
+        + SIGNALS_DDL.format(schema=schema)
+        + f"INSERT INTO `{schema}`.`signal` WITH {numbers('r', count)} SELECT r.n, {octets} FROM r;"
+        f"ANALYZE TABLE `{schema}`.`signal`;"
+    )
+
+
+def declare_empty(server: Server, of: str, schema: str) -> None:
+    """The tables of the schema `of`, empty, in `schema`."""
+    tables = SIGNALS_DDL if of == BLOBS else PARENT_DDL + PLAIN_DDL
+    server.sql(
+        f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
+        + tables.format(schema=schema)
     )
 
 

@@ -27,7 +27,7 @@ def copy_on_one_server(server: Server, size: Size, repeats: int) -> list[Row]:
         data.settle(server)
 
     def check() -> None:
-        _expect("rows", data.count(server, COPY, PLAIN), size.plain)
+        expect("rows", data.count(server, COPY, PLAIN), size.plain)
 
     words: dict[str, Any] = {"source_schema": SOURCE, "dest_schema": COPY, "table": PLAIN}
     us = _contestant(lambda: ours("copy", **words, connection=server.url), prepare, check)
@@ -45,7 +45,7 @@ def copy_on_one_server(server: Server, size: Size, repeats: int) -> list[Row]:
     )
     alternate([us, theirs, manual], repeats)
     job = "copy, same server"
-    return [_row(job, us, theirs, 1.8, size.plain), _row(job, us, manual, 0.9, size.plain)]
+    return [versus(job, us, theirs, 1.8, size.plain), versus(job, us, manual, 0.9, size.plain)]
 
 
 def copy_between_servers(
@@ -59,7 +59,7 @@ def copy_between_servers(
         data.settle(destination)
 
     def check() -> None:
-        _expect("rows", data.count(destination, COPY, PLAIN), size.plain)
+        expect("rows", data.count(destination, COPY, PLAIN), size.plain)
 
     def copy() -> tuple[Taken, dict[str, Any]]:
         return ours(
@@ -83,7 +83,7 @@ def copy_between_servers(
     )
     alternate([us, parallel, plain], repeats)
     job = "copy, two servers"
-    return [_row(job, us, parallel, 2.0, size.plain), _row(job, us, plain, 2.2, size.plain)]
+    return [versus(job, us, parallel, 2.0, size.plain), versus(job, us, plain, 2.2, size.plain)]
 
 
 def compare(source: Server, destination: Server, size: Size, repeats: int) -> list[Row]:
@@ -95,14 +95,14 @@ def compare(source: Server, destination: Server, size: Size, repeats: int) -> li
     def run() -> Taken:
         words = {"prod_schema": SOURCE, "test_schema": COPY, "table": PLAIN}
         taken, found = ours("compare", **words, **ends)
-        _expect("match", found["match"], True)
-        _expect("rows", found["row_count"], size.plain)
+        expect("match", found["match"], True)
+        expect("rows", found["row_count"], size.plain)
         return taken
 
     us = Contestant("datajoint_migrate", run)
     sums = Contestant("SUM(CRC32(…)) on both", lambda: peers.checksums(source, destination))
     alternate([us, sums], repeats)
-    return [_row("compare, two servers", us, sums, None, size.plain)]
+    return [versus("compare, two servers", us, sums, None, size.plain)]
 
 
 def scan(server: Server, size: Size, repeats: int) -> list[Row]:
@@ -113,19 +113,19 @@ def scan(server: Server, size: Size, repeats: int) -> list[Row]:
         def read(lanes: int = lanes) -> Taken:
             words = {"schema": SOURCE, "table": PLAIN, "lanes": lanes}
             taken, found = ours("scan", **words, connection=server.url)
-            _expect("rows", found["rows"], size.plain)
+            expect("rows", found["rows"], size.plain)
             return taken
 
         def read_by_peer(lanes: int = lanes) -> Taken:
             taken, found = peers.connector_x(server, lanes)
-            _expect("rows", found["rows"], size.plain)
+            expect("rows", found["rows"], size.plain)
             return taken
 
         us = Contestant("datajoint_migrate", read)
         theirs = Contestant("ConnectorX", read_by_peer)
         alternate([us, theirs], repeats)
         plural = "connection" if lanes == 1 else "connections"
-        rows.append(_row(f"scan to Arrow, {lanes} {plural}", us, theirs, 1.0, size.plain))
+        rows.append(versus(f"scan to Arrow, {lanes} {plural}", us, theirs, 1.0, size.plain))
     return rows
 
 
@@ -154,7 +154,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
             connection=source.url,
             **stores,
         )
-        _expect("rows", (found["rows_migrated"], found["errors"]), (size.pointers, []))
+        expect("rows", (found["rows_migrated"], found["errors"]), (size.pointers, []))
         return taken
 
     def prepare_river() -> None:
@@ -182,7 +182,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
 
     def check(server: Server) -> Callable[[], None]:
         json = f"SELECT COUNT(*) FROM {POINTED_COPY}.{POINTERS} WHERE `signal`->>'$.path' <> ''"
-        return lambda: _expect("rows", int(server.sql(json)[0][0] or 0), size.pointers)
+        return lambda: expect("rows", int(server.sql(json)[0][0] or 0), size.pointers)
 
     def prepare_upstream() -> None:
         data.fill_upstream_pointers(source, "bench_upstream", SAMPLE)
@@ -198,7 +198,7 @@ def pointers(source: Server, destination: Server, size: Size, repeats: int) -> l
             source_store=STORE,
             dest_store=STORE,
         )
-        _expect("rows", (found["rows_migrated"], found["errors"]), (SAMPLE, []))
+        expect("rows", (found["rows_migrated"], found["errors"]), (SAMPLE, []))
         return taken
 
     in_place = Contestant("datajoint_migrate", column, prepare_column, check(source))
@@ -221,7 +221,7 @@ def _contestant(
     return Contestant("datajoint_migrate", lambda: run()[0], prepare, check)
 
 
-def _row(job: str, us: Contestant, peer: Contestant, goal: float | None, rows: int) -> Row:
+def versus(job: str, us: Contestant, peer: Contestant, goal: float | None, rows: int) -> Row:
     row = Row(job, rows, us.seconds, peer.name, us.peak_mib, goal=goal)
     if peer.unavailable is not None:
         row.unavailable = peer.unavailable
@@ -232,7 +232,7 @@ def _row(job: str, us: Contestant, peer: Contestant, goal: float | None, rows: i
 
 def _pointer_row(job: str, us: Contestant, peer: Contestant, rows: int) -> Row:
     """The peer's rate over a sample against ours over all rows."""
-    row = _row(job, us, peer, None, rows)
+    row = versus(job, us, peer, None, rows)
     row.rate_goal = 100_000
     if row.ratios:
         row.peer_rows = SAMPLE
@@ -240,6 +240,6 @@ def _pointer_row(job: str, us: Contestant, peer: Contestant, rows: int) -> Row:
     return row
 
 
-def _expect(what: str, found: object, wanted: object) -> None:
+def expect(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise RuntimeError(f"{what}: {found!r} instead of {wanted!r}")

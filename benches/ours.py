@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow
 
 import datajoint_migrate
+from datajoint_migrate.catalog.connection import resolve
+from datajoint_migrate.steps.archive import load_archive, read_archive, write_archive
 
 
 def read_all(**arguments: Any) -> dict[str, Any]:
@@ -26,13 +28,25 @@ def read_all(**arguments: Any) -> dict[str, Any]:
     return {"rows": table.num_rows}
 
 
+def backup(connection: str, schema: str, location: str) -> dict[str, Any]:
+    """A schema into an archive."""
+    return write_archive(resolve(connection), schema, location)
+
+
+def restore(connection: str, location: str, dest_schema: str) -> dict[str, Any]:
+    """An archive into empty tables."""
+    return {"tables": load_archive(resolve(connection), read_archive(location), dest_schema)}
+
+
 CALLS: dict[str, Callable[..., Any]] = {
+    "backup": backup,
     "copy": datajoint_migrate.copy_table_data,
     "copy_all": datajoint_migrate.copy_all_data,
     "copy_store": datajoint_migrate.copy_store,
     "external": datajoint_migrate.migrate_external_to_v20,
     "compare": datajoint_migrate.compare_query_results,
     "parallel_schema": datajoint_migrate.create_parallel_schema,
+    "restore": restore,
     "scan": read_all,
 }
 KEPT = ("rows", "rows_copied", "rows_migrated", "match", "row_count", "errors")

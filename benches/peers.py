@@ -65,6 +65,36 @@ def mydumper(source: Server, destination: Server) -> Taken:
     return Taken(dumped.seconds + loaded.seconds)
 
 
+def dump_to_file(source: Server, schema: str, folder: Path) -> Taken:
+    """`mysqldump | zstd`, one snapshot."""
+    if shutil.which("zstd") is None:
+        install("zstd")
+    folder.mkdir(parents=True)
+    dump = source.program("mysqldump", "--single-transaction", "--no-tablespaces", schema)
+    return timed([dump, ["zstd", "--quiet", "--force", "-o", str(folder / "dump.sql.zst")]])
+
+
+def load_file(destination: Server, schema: str, folder: Path) -> Taken:
+    """`zstdcat | mysql`."""
+    words = ["zstdcat", str(folder / "dump.sql.zst")]
+    return timed([words, destination.program("mysql", database=schema)])
+
+
+def dump_to_folder(source: Server, schema: str, folder: Path) -> Taken:
+    """`mydumper -c`, split so that all threads have work."""
+    if shutil.which("mydumper") is None:
+        install("mydumper")
+    dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={schema}"]
+    dump += ["--rows=100000", "--compress", "--no-locks", f"--threads={CONNECTIONS}"]
+    return timed([dump])
+
+
+def load_folder(destination: Server, schema: str, folder: Path) -> Taken:
+    """`myloader` of such a folder."""
+    load = ["myloader", *_reach(destination), f"--directory={folder}", f"--database={schema}"]
+    return timed([[*load, "--overwrite-tables", f"--threads={CONNECTIONS}"]])
+
+
 def connector_x(server: Server, connections: int) -> tuple[Taken, dict[str, Any]]:
     """ConnectorX into an Arrow table."""
     given = {

@@ -25,6 +25,8 @@ class Row:
     peer_rows: int | None = None
     ratios: list[float] = field(default_factory=list)
     unavailable: str | None = None
+    disk_mib: float | None = None
+    peer_disk_mib: float | None = None
 
     @property
     def rate(self) -> float:
@@ -55,6 +57,7 @@ HEADINGS = (
     "peer",
     "peer",
     "ratio median (min)",
+    "on disk",
     "goal",
     "",
 )
@@ -64,7 +67,7 @@ def render(rows: Sequence[Row]) -> str:
     """Plain text, columns as wide as they need to be."""
     lines = [HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
-    words = (0, 5, 8, 9)
+    words = (0, 5, 9, 10)
     return "\n".join(
         "  ".join(
             cell.ljust(width) if at in words else cell.rjust(width)
@@ -93,9 +96,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.peer,
         theirs,
         ratio,
+        _disk(row),
         " ".join(goals) or "-",
         {True: "yes", False: "NO", None: ""}[row.met],
     )
+
+
+def _disk(row: Row) -> str:
+    if row.disk_mib is None or row.peer_disk_mib is None:
+        return "-"
+    return f"{row.disk_mib:.0f} / {row.peer_disk_mib:.0f}"
 
 
 def _peer(row: Row) -> str:

@@ -6,11 +6,15 @@ from typing import Any, final
 __all__ = [
     "BatchStream",
     "__version__",
+    "backup",
+    "check_archive",
     "compare",
     "copy",
     "files",
     "pointers",
     "quote",
+    "read_manifest",
+    "restore",
     "scan",
     "stores",
 ]
@@ -53,3 +57,23 @@ def stores(
 
 def scan(plan: dict[str, Any]) -> BatchStream:
     """Starts to read a table with parallel connections that see one instant."""
+
+def backup(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Writes tables to an archive, all of one instant. Ctrl-C leaves a resumable state."""
+
+def restore(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Loads an archive into empty tables and proves every row. Ctrl-C leaves a resumable state."""
+
+def check_archive(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Proves an archive without a server and names every file that is not what it should be."""
+
+def read_manifest(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """The manifest of an archive, checked."""

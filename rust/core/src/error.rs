@@ -58,6 +58,10 @@ pub enum Kind {
     File { path: String, message: String },
     #[error("the store {store}: {message}")]
     Store { store: String, message: String },
+    #[error("{path}: {message}")]
+    Archive { path: String, message: String },
+    #[error("{0}")]
+    Mismatch(String),
     #[error("the plan is not valid: {0}")]
     Plan(String),
     #[error("stopped on request")]
@@ -95,8 +99,10 @@ impl Error {
             Kind::MissingTracking { .. } => "DJM-1401",
             Kind::File { .. } => "DJM-1402",
             Kind::Store { .. } => "DJM-1405",
+            Kind::Archive { .. } => "DJM-1404",
             Kind::Plan(_) => "DJM-1501",
             Kind::Cancelled => "DJM-1601",
+            Kind::Mismatch(_) => "DJM-1701",
             Kind::Internal(_) => "DJM-1901",
         }
     }
@@ -112,6 +118,8 @@ impl Error {
             Kind::UnknownType { .. } | Kind::Value(_) => "Unconvertible",
             Kind::MissingTracking { .. } | Kind::File { .. } => "ExternalMissing",
             Kind::Store { .. } => "StoreFailed",
+            Kind::Archive { .. } => "ArchiveFailed",
+            Kind::Mismatch(_) => "Mismatch",
             Kind::Plan(_) => "InvalidArgument",
             Kind::Cancelled => "Interrupted",
             Kind::Protocol(_) | Kind::Internal(_) => "InternalError",

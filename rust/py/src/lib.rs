@@ -68,4 +68,34 @@ mod _core {
     fn stores<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "stores", verbs::stores::stores)
     }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn backup<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "backup", verbs::backup::backup)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn restore<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "restore", verbs::restore::restore)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn check_archive<'py>(
+        plan: &Bound<'py, PyDict>,
+        on_event: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "check_archive", verbs::check::check)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn read_manifest<'py>(
+        plan: &Bound<'py, PyDict>,
+        on_event: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "read_manifest", verbs::check::read_manifest)
+    }
 }

@@ -1,3 +1,4 @@
 //! What changes on the way from 0.14.6 to 2.x.
 
+pub mod natural;
 pub mod pointer;

@@ -159,6 +159,19 @@ pub(super) fn prove(place: impl Fn() -> String, expected: [u8; 16], found: [u8; 
     Err(Kind::File { path: place(), message }.into())
 }
 
+/// Copies one file between folders; it has its name when this returns.
+pub fn copy_at_once(
+    source: &Folder,
+    destination: &Folder,
+    object: &Object<'_>,
+    verify: bool,
+    hand: &mut Hand,
+) -> Result<Copied> {
+    let done = copy_file(source, destination, object, object.proof(verify), hand)?;
+    hand.pending.settle(destination)?;
+    Ok(done)
+}
+
 fn copy_file(
     source_folder: &Folder,
     folder: &Folder,

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types as t;
 use arrow_array::{Array, LargeBinaryArray, PrimitiveArray, RecordBatch};
 use arrow_schema::{DataType, Field, TimeUnit};
-use mysql_common::constants::ColumnType;
+use mysql_common::constants::{ColumnFlags, ColumnType};
 
 use super::chunk::charsets;
 use super::names::{qualified, quote};
@@ -71,8 +71,16 @@ impl Load {
         let (head, introducers) = if infile {
             let mut fields = Vec::new();
             let mut sets = Vec::new();
-            for (index, (name, (_, store))) in names.iter().zip(columns).enumerate() {
+            let numbered = if columns.iter().any(|(_, store)| *store != Store::Plain) {
+                renumbered(connection, &target)?
+            } else {
+                None
+            };
+            for (index, (name, (plain, store))) in names.iter().zip(columns).enumerate() {
                 let set = match store {
+                    Store::Plain if numbered.as_deref() == Some(*plain) => {
+                        Some(format!("{name} = @c{index}"))
+                    }
                     Store::Plain => None,
                     Store::Json => Some(format!("{name} = CONVERT(@c{index} USING utf8mb4)")),
                     Store::EnumIndex => Some(format!("{name} = CAST(@c{index} AS UNSIGNED)")),
@@ -309,6 +317,18 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// The `AUTO_INCREMENT` column, where the server numbers it anew unless it is assigned: `MariaDB` forgets for a `LOAD DATA` with
+/// `SET` that the field had a value, and takes a 0 for "the next number" whatever `sql_mode` says.
+fn renumbered(connection: &mut Connection, target: &str) -> Result<Option<String>> {
+    if !connection.is_mariadb() {
+        return Ok(None);
+    }
+    let columns = connection.open_binary(&format!("SELECT * FROM {target} LIMIT 0"))?;
+    while connection.row()?.is_some() {}
+    let numbered = columns.iter().find(|column| column.flags().contains(ColumnFlags::AUTO_INCREMENT_FLAG));
+    Ok(numbered.map(|column| column.name_str().into_owned()))
 }
 
 /// `_latin1` or the like for each string column, so that literals are taken as bytes of the column's own set.

@@ -64,6 +64,16 @@ pub fn share_snapshot(
     readers: &mut [&mut Connection],
     tables: &[(&str, &str)],
 ) -> Result<Snapshot> {
+    share_snapshot_and(locker, readers, tables, &mut |_| ())
+}
+
+/// Opens one snapshot for all `readers` and calls `meanwhile` with the locker while writers wait.
+pub fn share_snapshot_and(
+    locker: &mut Connection,
+    readers: &mut [&mut Connection],
+    tables: &[(&str, &str)],
+    meanwhile: &mut dyn FnMut(&mut Connection),
+) -> Result<Snapshot> {
     let [first, rest @ ..] = readers else { return Ok(Snapshot::Shared) };
     if rest.is_empty() {
         begin_snapshot(first)?;
@@ -80,6 +90,7 @@ pub fn share_snapshot(
         }
         let opened = begin_snapshot(first)
             .and_then(|()| rest.iter_mut().try_for_each(|reader| begin_snapshot(reader)));
+        meanwhile(locker);
         locker.execute("UNLOCK TABLES")?;
         return opened.map(|()| Snapshot::Shared);
     }

@@ -500,6 +500,54 @@ pub fn push_datetime(out: &mut Vec<u8>, micros: i64) {
     push_clock(out, clock, 2);
 }
 
+/// What a DATE written as `push_date` writes it is in the river; `None` for anything else.
+#[must_use]
+pub fn parse_date(text: &[u8]) -> Option<i32> {
+    let (year, month, day) = parse_calendar(text)?;
+    Some(if is_real_date(year, month, day) {
+        days_of(year, month, day)
+    } else {
+        i32::MIN + packed_date(year, month, day)
+    })
+}
+
+/// What a DATETIME written as `push_datetime` writes it is in the river; `None` for anything else.
+#[must_use]
+pub fn parse_datetime(text: &[u8]) -> Option<i64> {
+    let (date, clock) = text.split_at_checked(10)?;
+    let (year, month, day) = parse_calendar(date)?;
+    let (clock, fraction) = clock.split_at_checked(9)?;
+    let [b' ', clock @ ..] = clock else { return None };
+    let mut parts = clock.split(|&byte| byte == b':').map(|part| parse_digits(part, 2));
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    let micros = match fraction {
+        [] => 0,
+        [b'.', digits @ ..] => parse_digits(digits, 6)?,
+        _ => return None,
+    };
+    if parts.next().is_some() || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let micros = i64::from(hour * 3600 + minute * 60 + second) * 1_000_000 + i64::from(micros);
+    Some(if is_real_date(year, month, day) {
+        i64::from(days_of(year, month, day)) * MICROS_PER_DAY + micros
+    } else {
+        i64::MIN + (i64::from(packed_date(year, month, day)) << 37 | micros)
+    })
+}
+
+fn parse_calendar(text: &[u8]) -> Option<(i32, u32, u32)> {
+    let mut parts = text.split(|&byte| byte == b'-');
+    let year = parse_digits(parts.next()?, 4)?;
+    let (month, day) = (parse_digits(parts.next()?, 2)?, parse_digits(parts.next()?, 2)?);
+    (parts.next().is_none() && month <= 12 && day <= 31).then_some((year as i32, month, day))
+}
+
+fn parse_digits(text: &[u8], width: usize) -> Option<u32> {
+    (text.len() == width).then_some(())?;
+    text.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')))
+}
+
 /// A TIME as `MySQL` writes it, up to 838 hours either way.
 pub fn push_time(out: &mut Vec<u8>, micros: i64) {
     if micros < 0 {
@@ -547,11 +595,13 @@ mod tests {
             assert!(days < ODD_DATE);
             let mut out = Vec::new();
             push_date(&mut out, days);
+            assert_eq!(parse_date(&out), Some(days));
             assert_eq!(String::from_utf8_lossy(&out), format!("{year:04}-{month:02}-{day:02}"));
             let micros = i64::MIN + (i64::from(packed_date(year, month, day)) << 37 | (MICROS_PER_DAY - 1));
             assert!(micros < ODD_DATETIME);
             out.clear();
             push_datetime(&mut out, micros);
+            assert_eq!(parse_datetime(&out), Some(micros));
             assert_eq!(
                 String::from_utf8_lossy(&out),
                 format!("{year:04}-{month:02}-{day:02} 23:59:59.999999")

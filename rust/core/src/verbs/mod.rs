@@ -1,8 +1,11 @@
 //! The verbs: each lays a river out of stations and hands it to `run`.
 
+pub mod backup;
+pub mod check;
 pub mod compare;
 pub mod copy;
 pub mod files;
 pub mod pointers;
+pub mod restore;
 pub mod scan;
 pub mod stores;

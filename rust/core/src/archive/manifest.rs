@@ -1,0 +1,418 @@
+//! `manifest.json`: what an archive holds, written last. Without it an archive is unfinished.
+//!
+//! A manifest is read as if a stranger had written it: every name, number and path is checked before anything is done with it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+pub const MANIFEST: &str = "manifest.json";
+pub const FORMAT: &str = "datajoint-migrate archive";
+pub const VERSION: u32 = 1;
+const MAX_PATH: usize = 4096;
+/// A manifest of 100,000 chunk files has about 40 MB.
+const MAX_MANIFEST: u64 = 1 << 30;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: String,
+    pub version: u32,
+    /// The program that wrote it, and its version.
+    pub tool: String,
+    /// The server it was read from, and its version.
+    pub server: String,
+    pub server_version: String,
+    pub schema: String,
+    pub charset: String,
+    pub collation: String,
+    pub snapshot: Snapshot,
+    pub tables: Vec<Table>,
+    /// Views, triggers, routines and events, as Python describes them.
+    #[serde(default)]
+    pub programs: serde_json::Value,
+    /// External files that came along.
+    #[serde(default)]
+    pub files: Vec<StoredFile>,
+    pub totals: Totals,
+}
+
+/// The instant that the rows are of.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// `shared` by all connections, or of a `single` one; both are one instant.
+    pub kind: String,
+    /// When it was opened, by the server's clock, in UTC.
+    pub time: Option<String>,
+    pub binlog_file: Option<String>,
+    pub binlog_position: Option<u64>,
+    pub gtid: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub tables: u64,
+    pub rows: u64,
+    pub chunks: u64,
+    pub bytes: u64,
+    pub files: u64,
+    pub file_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Table {
+    pub name: String,
+    /// What SHOW CREATE TABLE said.
+    pub create: String,
+    pub columns: Vec<Column>,
+    pub primary_key: Vec<String>,
+    /// The columns of the unique index along which the table was cut; empty if it has none.
+    pub key: Vec<String>,
+    pub index: Option<String>,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The sum of the hashes of all rows, in hexadecimal.
+    pub digest: String,
+    pub chunks: Vec<ChunkFile>,
+}
+
+/// A column, with the names of `information_schema`.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    pub column_type: String,
+    pub data_type: String,
+    pub charset: Option<String>,
+    pub collation: Option<String>,
+    pub nullable: bool,
+    pub default: Option<String>,
+    #[serde(default)]
+    pub extra: String,
+    #[serde(default)]
+    pub comment: String,
+    /// The server computes it: it is in no chunk file.
+    #[serde(default)]
+    pub generated: bool,
+    #[serde(default)]
+    pub invisible: bool,
+    #[serde(default)]
+    pub auto_increment: bool,
+}
+
+/// One chunk of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkFile {
+    /// Below the archive, its parts separated by `/`.
+    pub path: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// Of the file.
+    pub blake3: String,
+    /// The sum of the hashes of its rows, in hexadecimal.
+    pub digest: String,
+}
+
+/// An object of an external store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    pub path: String,
+    pub store: String,
+    /// The object's own path in its store.
+    pub object: String,
+    pub bytes: u64,
+    pub blake3: String,
+}
+
+impl Table {
+    /// The columns that chunk files have, in their order.
+    pub fn stored(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| !column.generated)
+    }
+}
+
+/// A sum of row hashes as text.
+#[must_use]
+pub fn hex(sum: u128) -> String {
+    format!("{sum:032x}")
+}
+
+/// An error about a file of an archive.
+pub fn failed(path: impl Into<String>, message: impl std::fmt::Display) -> Error {
+    Kind::Archive { path: path.into(), message: message.to_string() }.into()
+}
+
+/// The folder of a table's chunk files below the archive. `taken` holds the names given so far, in lower case: some file
+/// systems cannot tell `A` from `a`.
+pub fn folder_of(table: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut name = String::from("tables/");
+    for byte in table.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'~' => name.push(char::from(byte)),
+            // Nothing is as sure as writing to a string.
+            _ => drop(write!(name, "%{byte:02x}")),
+        }
+    }
+    while !taken.insert(name.to_lowercase()) {
+        name.push_str("%+");
+    }
+    name
+}
+
+/// Where a path of the manifest leads; an error unless it stays below the archive.
+pub fn place(root: &Path, path: &str) -> Result<PathBuf> {
+    // Elsewhere these two are characters of names like any other, and stores have such names.
+    let strange = path.contains('\0') || (cfg!(windows) && path.contains(['\\', ':']));
+    let steps = path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let inside = plain && !strange && !steps && path.len() <= MAX_PATH;
+    if inside { Ok(root.join(path)) } else { Err(failed(path, "this path leads out of the archive")) }
+}
+
+/// A file of the archive, opened: a plain file, really below `root`, as links may lead out.
+pub fn open(root: &Path, path: &str) -> Result<File> {
+    let full = place(root, path)?;
+    let metadata = fs::symlink_metadata(&full).map_err(|error| missing(path, &error))?;
+    if !metadata.is_file() {
+        return Err(failed(path, "is no plain file"));
+    }
+    let inside = fs::canonicalize(&full)
+        .and_then(|real| Ok(real.starts_with(fs::canonicalize(root)?)))
+        .map_err(|error| failed(path, error))?;
+    if !inside {
+        return Err(failed(path, "this path leads out of the archive"));
+    }
+    File::open(&full).map_err(|error| missing(path, &error))
+}
+
+fn missing(path: &str, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => failed(path, "the file is missing"),
+        _ => failed(path, error),
+    }
+}
+
+impl Manifest {
+    /// Reads and checks the manifest of the archive at `root`.
+    pub fn read(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(failed(root.to_string_lossy(), "there is no archive: no such folder"));
+        }
+        if !root.join(MANIFEST).exists() {
+            let message = "there is no archive, or it is unfinished: it has no manifest.json";
+            return Err(failed(root.to_string_lossy(), message));
+        }
+        let mut file = open(root, MANIFEST)?;
+        let size = file.metadata().map_err(|error| failed(MANIFEST, error))?.len();
+        if size > MAX_MANIFEST {
+            return Err(failed(MANIFEST, format!("{size} bytes are no manifest")));
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|error| failed(MANIFEST, error))?;
+        Self::parse(&text)
+    }
+
+    /// Understands and checks the text of a manifest.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        // The version comes first: what a later one means is not guessed.
+        let unreadable = |error: serde_json::Error| failed(MANIFEST, format!("cannot be read: {error}"));
+        let head: Head = serde_json::from_slice(text).map_err(unreadable)?;
+        if head.format != FORMAT {
+            return Err(failed(MANIFEST, "is no manifest of an archive"));
+        }
+        if head.version != VERSION {
+            let message = format!(
+                "has version {}; this program reads version {VERSION}: use a newer one",
+                head.version
+            );
+            return Err(failed(MANIFEST, message));
+        }
+        let manifest: Self = serde_json::from_slice(text).map_err(unreadable)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |message: String| Err(failed(MANIFEST, message));
+        if !is_name(&self.schema) {
+            return bad(format!("`{}` is no name of a schema", self.schema));
+        }
+        let mut tables = HashSet::new();
+        let mut paths = HashSet::new();
+        let root = Path::new("");
+        let mut totals = Totals { tables: self.tables.len() as u64, ..Totals::default() };
+        let sum = |total: u64, part: u64| total.checked_add(part);
+        for table in &self.tables {
+            let name = &table.name;
+            if !is_name(name) || !tables.insert(name.as_str()) {
+                return bad(format!("`{name}` is no name of a table, or there twice"));
+            }
+            let columns: HashSet<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            if columns.len() != table.columns.len() || columns.iter().any(|column| !is_name(column)) {
+                return bad(format!("the columns of `{name}` have impossible names"));
+            }
+            if table.key.iter().chain(&table.primary_key).any(|column| !columns.contains(column.as_str())) {
+                return bad(format!("the key of `{name}` has a column that the table has not"));
+            }
+            if !is_hex(&table.digest, 32) {
+                return bad(format!("the digest of `{name}` is none"));
+            }
+            let (mut rows, mut bytes, mut digest) = (Some(0), Some(0), 0_u128);
+            for chunk in &table.chunks {
+                place(root, &chunk.path)?;
+                if !paths.insert(chunk.path.as_str()) {
+                    return bad(format!("{} is there twice", chunk.path));
+                }
+                if !is_hex(&chunk.blake3, 64) || !is_hex(&chunk.digest, 32) || chunk.rows == 0 {
+                    return bad(format!("what is said of {} cannot be", chunk.path));
+                }
+                rows = rows.and_then(|total| sum(total, chunk.rows));
+                bytes = bytes.and_then(|total| sum(total, chunk.bytes));
+                digest = digest.wrapping_add(u128::from_str_radix(&chunk.digest, 16).unwrap_or_default());
+            }
+            if (rows, bytes) != (Some(table.rows), Some(table.bytes)) || hex(digest) != table.digest {
+                return bad(format!("the chunk files of `{name}` do not add up to the table"));
+            }
+            totals.chunks += table.chunks.len() as u64;
+            let (Some(rows), Some(bytes)) = (sum(totals.rows, table.rows), sum(totals.bytes, table.bytes))
+            else {
+                return bad("its numbers cannot be".into());
+            };
+            (totals.rows, totals.bytes) = (rows, bytes);
+        }
+        for file in &self.files {
+            place(root, &file.path)?;
+            place(root, &file.object)?;
+            if !paths.insert(file.path.as_str()) || !is_hex(&file.blake3, 64) {
+                return bad(format!("what is said of {} cannot be", file.path));
+            }
+            totals.files += 1;
+            totals.file_bytes = totals.file_bytes.saturating_add(file.bytes);
+        }
+        if totals != self.totals {
+            return bad("its parts do not add up to its totals".into());
+        }
+        Ok(())
+    }
+
+    /// Writes the manifest, which makes the archive a finished one: by another name first, then renamed.
+    pub fn write(&self, root: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Kind::Internal(error.to_string()))?;
+        let temporary = root.join("manifest.json.tmp");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, root.join(MANIFEST))?;
+            File::open(root)?.sync_all()
+        };
+        write().map_err(|error| failed(MANIFEST, error))
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= 64 && !name.contains('\0')
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> serde_json::Value {
+        serde_json::json!({
+            "format": FORMAT, "version": VERSION, "tool": "t", "server": "s", "server_version": "9",
+            "schema": "lab", "charset": "utf8mb4", "collation": "utf8mb4_bin",
+            "snapshot": {"kind": "shared", "time": null, "binlog_file": null, "binlog_position": null, "gtid": null},
+            "tables": [{
+                "name": "mouse", "create": "CREATE TABLE …", "primary_key": ["id"], "key": ["id"],
+                "index": "PRIMARY", "rows": 2, "bytes": 10, "digest": hex(7),
+                "columns": [{"name": "id", "column_type": "int", "data_type": "int", "charset": null,
+                             "collation": null, "nullable": false, "default": null}],
+                "chunks": [{"path": "tables/mouse/0.parquet", "rows": 2, "bytes": 10,
+                            "blake3": "0".repeat(64), "digest": hex(7)}],
+            }],
+            "totals": {"tables": 1, "rows": 2, "chunks": 1, "bytes": 10, "files": 0, "file_bytes": 0},
+        })
+    }
+
+    fn refused(pointer: &str, value: serde_json::Value) -> String {
+        let mut manifest = valid();
+        *manifest.pointer_mut(pointer).expect("it is there") = value;
+        Manifest::parse(manifest.to_string().as_bytes()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_valid_manifest_is_read() {
+        let manifest = Manifest::parse(valid().to_string().as_bytes()).expect("valid");
+        assert_eq!(manifest.tables[0].chunks[0].rows, 2);
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_archive_is_refused() {
+        for path in ["../x", "/etc/passwd", "a/../../x", "", "a//b", "./a", "a\u{0}b", "tables/.."] {
+            let said = refused("/tables/0/chunks/0/path", path.into());
+            assert!(said.contains("leads out"), "{path}: {said}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_hashes_that_cannot_be_are_refused() {
+        refused("/tables/0/chunks/0/rows", 0.into());
+        refused("/tables/0/chunks/0/rows", u64::MAX.into());
+        refused("/tables/0/chunks/0/rows", (-1).into());
+        refused("/tables/0/chunks/0/rows", "2".into());
+        refused("/tables/0/chunks/0/bytes", u64::MAX.into());
+        refused("/tables/0/chunks/0/blake3", "xyz".into());
+        refused("/tables/0/chunks/0/digest", "+0000000000000000000000000000007".into());
+        refused("/tables/0/rows", 3.into());
+        refused("/totals/rows", 3.into());
+        refused("/tables/0/name", "".into());
+        refused("/tables/0/key/0", "other".into());
+        refused("/tables", serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_version_of_later_days_is_refused_by_its_number() {
+        assert!(refused("/version", 2.into()).contains("version 2"));
+        assert!(refused("/format", "other".into()).contains("no manifest"));
+    }
+
+    #[test]
+    fn text_that_is_cut_or_flipped_anywhere_never_panics() {
+        let text = valid().to_string().into_bytes();
+        for end in 0..text.len() {
+            assert!(Manifest::parse(&text[..end]).is_err());
+        }
+        for at in 0..text.len() {
+            for bit in [1, 0x20, 0x80] {
+                let mut flipped = text.clone();
+                flipped[at] ^= bit;
+                let _ = Manifest::parse(&flipped);
+            }
+        }
+    }
+
+    #[test]
+    fn folders_of_tables_are_told_apart_and_stay_below() {
+        let mut taken = BTreeSet::new();
+        assert_eq!(folder_of("mouse", &mut taken), "tables/mouse");
+        assert_eq!(folder_of("Mouse", &mut taken), "tables/Mouse%+");
+        assert_eq!(folder_of("#lookup", &mut taken), "tables/%23lookup");
+        assert_eq!(folder_of("../é", &mut taken), "tables/%2e%2e%2f%c3%a9");
+    }
+}

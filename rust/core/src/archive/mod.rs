@@ -1,0 +1,6 @@
+//! An archive: a folder with a manifest and, for each table, chunk files in Parquet. Reads and writes; knows no lanes.
+
+pub mod journal;
+pub mod manifest;
+pub mod read;
+pub mod write;

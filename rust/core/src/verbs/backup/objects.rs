@@ -1,0 +1,125 @@
+//! The objects of external stores into an archive, as they lie in the stores: `files/<store>/<the object's own path>`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use arrow_array::RecordBatch;
+use serde::Deserialize;
+
+use super::BackupPlan;
+use crate::archive::manifest::{StoredFile, place as inside};
+use crate::archive::read::blake3_of;
+use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns};
+use crate::error::{At, Kind, Result};
+use crate::files::copy::{Hand, Object, copy_at_once};
+use crate::files::folder::Folder;
+use crate::mysql::Connection;
+use crate::mysql::names::{qualified, quote};
+use crate::mysql::scan::scan;
+use crate::mysql::types::Audience;
+use crate::run::lanes::run;
+use crate::run::progress::Progress;
+use crate::verbs::files::ReadBy;
+use crate::verbs::pointers::TRACKING;
+
+/// Small batches, so that all lanes have files to copy.
+const BATCH_BYTES: usize = 16 << 10;
+
+/// A store whose objects come along.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StorePlan {
+    pub store: String,
+    /// Its folder.
+    pub location: PathBuf,
+    pub tracking_table: String,
+    /// How many characters of its name each folder of an object's path takes.
+    pub subfolding: Vec<usize>,
+    /// The columns whose pointers matter: objects that none of them names are left out.
+    pub reads: Vec<ReadBy>,
+}
+
+/// Copies the objects that the rows of the snapshot refer to, which `reader` is in.
+pub(super) fn objects(
+    plan: &BackupPlan,
+    reader: &mut Connection,
+    progress: &Progress,
+) -> Result<Vec<StoredFile>> {
+    let found = Mutex::new(Vec::new());
+    for store in plan.stores.iter().filter(|store| !store.reads.is_empty()) {
+        let tracking = qualified(&plan.schema, &store.tracking_table);
+        let folders = (Folder::open(&store.store, &store.location)?, Folder::open("archive", &plan.archive)?);
+        let reads = store.reads.iter().map(|read| {
+            format!(
+                "EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)",
+                qualified(&read.schema, &read.table),
+                quote(&read.column)
+            )
+        });
+        let reads = reads.collect::<Vec<_>>().join(" OR ");
+        let sql = format!("SELECT {TRACKING} FROM {tracking} AS e WHERE {reads}");
+        progress.at(&format!("{}.{}", plan.schema, store.tracking_table));
+        let lanes = plan.lanes.max(1);
+        let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
+        run(
+            &mut hands,
+            |queue| scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch)).map(drop),
+            |hand, batch: RecordBatch| {
+                let rows = TrackingColumns::new(batch.columns())?;
+                for index in 0..batch.num_rows() {
+                    progress.check()?;
+                    let Some(row) = rows.row(index)? else { continue };
+                    let file = keep(plan, store, &folders, &row, hand)?;
+                    progress.add(0, file.bytes);
+                    found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?.push(file);
+                }
+                Ok(())
+            },
+        )
+        .at(|| tracking.clone())?;
+    }
+    let mut found = found.into_inner().map_err(|_| Kind::Internal("a lane panicked".into()))?;
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(found)
+}
+
+/// Copies one object, proved by the MD5 that its pointer holds, unless an earlier run did.
+fn keep(
+    plan: &BackupPlan,
+    store: &StorePlan,
+    (from, into): &(Folder, Folder),
+    row: &Tracking<'_>,
+    hand: &mut Hand,
+) -> Result<StoredFile> {
+    // The row says what it tracks: only attachments have a name, only files of a path one of their own.
+    let (kind, md5) = match (row.attachment_name, row.filepath) {
+        (Some(_), _) => (PointerKind::Attach, None),
+        (None, Some(_)) => (PointerKind::Filepath, row.contents_hash),
+        (None, None) => (PointerKind::Blob, Some(row.hash)),
+    };
+    let pointer = Pointer {
+        kind,
+        store: store.store.clone(),
+        tracking_schema: plan.schema.clone(),
+        tracking_table: store.tracking_table.clone(),
+        source_schema: plan.schema.clone(),
+        schema: plan.schema.clone(),
+        layout: Layout::InPlace,
+        source_subfolding: store.subfolding.clone(),
+        destination_subfolding: Vec::new(),
+        hash_prefix: String::new(),
+        suffix: String::new(),
+    };
+    let object = pointer.source_path(row)?;
+    let path = format!("files/{}/{}", store.store, tidy(&object));
+    let destination = inside(&plan.archive, &path)?;
+    let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
+    copy_at_once(from, into, &one, md5.is_some(), hand)?;
+    let (bytes, blake3) = blake3_of(&destination, &path)?;
+    Ok(StoredFile { path, store: store.store.clone(), object: tidy(&object), bytes, blake3 })
+}
+
+/// A path without `.` and doubled separators, which a filepath may have.
+fn tidy(object: &str) -> String {
+    let parts = Path::new(object).components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    parts.filter(|part| part != ".").collect::<Vec<_>>().join("/")
+}
