@@ -85,7 +85,8 @@ def _buckets(root: Path, count: int, repeats: int) -> list[Row]:
     with s3.running(root / "s3") as service:
         source, target = service.make_bucket("source"), service.make_bucket("target")
         folder = {"protocol": "file", "location": str(root / "store")}
-        remote = [f":s3:{source.name}/raw", f":s3:{target.name}/raw"]
+        # The slash at the end tells rclone that it is a folder; it would ask the service otherwise.
+        remote = [f":s3:{source.name}/raw/", f":s3:{target.name}/raw/"]
 
         def prepare(bucket: s3.Bucket) -> Callable[[], None]:
             def empty() -> None:
@@ -155,7 +156,7 @@ def _rclone(words: list[str], check: bool, service: s3.S3 | None = None) -> Take
 @contextmanager
 def _remote(service: s3.S3 | None) -> Iterator[None]:
     """How to reach the service, as rclone takes it from the environment."""
-    known = {"RCLONE_CONFIG": "/dev/null"}
+    known: dict[str, str | None] = {"RCLONE_CONFIG": "/dev/null"}
     if service is not None:
         known |= {
             "RCLONE_S3_PROVIDER": "Other",
@@ -163,17 +164,23 @@ def _remote(service: s3.S3 | None) -> Iterator[None]:
             "RCLONE_S3_ACCESS_KEY_ID": service.access_key,
             "RCLONE_S3_SECRET_ACCESS_KEY": service.secret_key,
             "RCLONE_S3_REGION": "us-east-1",
+            # Debian's rclone cannot take one.
+            "AWS_CA_BUNDLE": None,
         }
     before = {name: os.environ.get(name) for name in known}
-    os.environ.update(known)
+    _set(known)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _program(name: str) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from datajoint_migrate import ExternalMissing, InvalidArgument, MigrationError, copy_store
+from datajoint_migrate import (
+    ExternalMissing,
+    InvalidArgument,
+    MigrationError,
+    StoreFailed,
+    copy_store,
+)
+from datajoint_migrate.catalog.stores import dest_stores, source_stores
 from s3 import Bucket
 
 LARGE = os.urandom(20 << 20)
@@ -127,3 +134,52 @@ def test_the_same_place_and_odd_locations_are_refused(bucket: Bucket, tmp_path: 
         copy_store(store, bucket.spec("x"), prefix="../y")
     with pytest.raises(ExternalMissing, match="No such"):
         copy_store(store, bucket.spec("x"), prefix="nowhere")
+
+
+def test_keys_come_from_the_environment_or_a_profile_too(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = bucket.spec("x")
+    spec = {name: keys[name] for name in keys if name not in ("access_key", "secret_key")}
+    origin = folder(tmp_path / "from", {"a": b"1"})
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    profiles = tmp_path / "credentials"
+    profiles.write_text(
+        f"[lab]\naws_access_key_id = {keys['access_key']}\n"
+        f"aws_secret_access_key = {keys['secret_key']}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profiles))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    assert copy_store(origin, spec)["files_copied"] == 1
+    monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["access_key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["secret_key"])
+    assert copy_store(origin, {**spec, "location": "y"})["files_copied"] == 1
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreFailed, match="SignatureDoesNotMatch"):
+        copy_store(origin, {**spec, "location": "z"})
+
+
+def test_each_client_has_its_own_reading_of_a_spec() -> None:
+    spec = {"protocol": "s3", "endpoint": "h:9000", "bucket": "b", "location": "a//b/"}
+    spec |= {"access_key": "AKIA", "secret_key": "hush"}
+    old, new = source_stores({"raw": spec})["raw"], dest_stores({"raw": spec})["raw"]
+    assert (old.spec()["endpoint"], old.spec()["location"]) == ("http://h:9000", "a/b")
+    # 2.x pastes the location in front of the path as it is, so these are other keys.
+    assert old.place != new.place
+    with pytest.raises(InvalidArgument, match="slashes"):
+        new.spec()
+    plain = dest_stores({"raw": {**spec, "location": "a/b"}})["raw"]
+    assert plain.spec()["endpoint"] == "https://h:9000"
+    assert "hush" not in repr(plain)
+    assert "AKIA" not in repr(plain)
+
+
+def test_a_dry_run_opens_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    said = copy_store(
+        folder(tmp_path / "from", {"a": b"1"}), bucket.spec("x"), prefix="p", dry_run=True
+    )
+    assert said == {"source": f"{tmp_path}/from/p", "dest": f"s3://{bucket.name}/x/p"}
+    assert bucket.objects() == {}
