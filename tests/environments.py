@@ -31,6 +31,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "mysql-connector-python",
         "pyarrow",
         "numpy",
+        "rich",
+        "typer",
         "zstandard",
     ),
     # setuptools 81 dropped pkg_resources, which 0.14.6 imports.

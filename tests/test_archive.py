@@ -519,7 +519,7 @@ def test_a_manifest_that_cannot_be_true_is_refused(archive: Path, name: str) -> 
     change(archive, LIES[name])
     with pytest.raises(ArchiveFailed) as caught:
         read_archive(archive)
-    assert caught.value.code == "DJM-1404"
+    assert caught.value.code == "DJM-1406"
     checked = check_backup(archive)
     assert not checked["ok"]
     assert checked["problems"][0]["file"] == "manifest.json"

@@ -13,7 +13,7 @@ import pytest
 
 import environments
 from conftest import Fresh, drop
-from datajoint_migrate import InvalidArgument, NotFound, carry_jobs, migrate
+from datajoint_migrate import InvalidArgument, NotFound, carry_jobs, compare_schemas, migrate
 from servers import Server
 
 PROGRAMS = Path(__file__).parent / "pipelines" / "jobs"
@@ -119,7 +119,7 @@ def test_jobs_without_an_equal_in_2x_are_named_with_the_reason(
     assert "4 jobs of jobs_work.__finer cannot be carried" in " ".join(result["notes"])
 
 
-def test_migrate_called_again_accepts_the_job_tables(
+def test_migrate_called_again_and_compare_accept_the_job_tables(
     failed: tuple[Server, dict[str, Any]], fresh: Fresh
 ) -> None:
     server, _ = failed
@@ -128,6 +128,9 @@ def test_migrate_called_again_accepts_the_job_tables(
     again = migrate(names, connection=server.url)
     assert again["match"]
     assert again["rows_copied"] == 0
+    compared = compare_schemas("jobs_work", names["jobs_work"], connection=server.url)
+    assert compared["match"]
+    assert compared["structure_match"], compared["structure"]
 
 
 # -- with tables of our own --------------------------------------------------------------------

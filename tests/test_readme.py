@@ -51,7 +51,10 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def small(mysql: Server, fresh: Fresh, tmp_path: Path) -> Small:
-    ends = ("", "_v20", "_test")
+    ends = (
+        *("", "_v20", "_test", "_sample", "_old", "_backup"),
+        *("_backup_20250114", "_restore_test", "_before_restore"),
+    )
     fresh(mysql, *(f"readme_{name}{end}" for name in ("lab", "rig") for end in ends))
     return make(mysql, "readme", tmp_path / "store")
 
@@ -63,6 +66,7 @@ def in_place(small: Small, text: str) -> str:
         ('"host": "db.example.org", "port": 3306', f'"host": "{small.server.host}", '
          f'"port": {small.server.port}, "use_tls": false'),
         ("/data/raw", str(small.root)),
+        ("/data/backup", str(small.root.parent / "backup")),
         ("my_lab", small.lab),
         ("my_rig", small.rig),
     ):  # fmt: skip
@@ -83,6 +87,11 @@ def test_the_blocks_run_as_printed(small: Small, tmp_path: Path) -> None:
             exec(compile(program, "README.md", "exec"), names)
     assert names["result"]["rows_copied"] > MICE
     assert names["one"]["match"]
+    assert names["sample"]["tables"][f"{small.lab}.session"] == MICE - 2
+    assert names["restored"]["kept"] == f"{small.lab}_before_restore"
+    assert names["archived"]["rows_backed_up"] > MICE
+    assert names["told"]["missing"] == []
+    assert names["undone"]["executed"]
     assert names["verdict"]["compatible"], names["verdict"]["issues"]
     assert names["converted"]["rows_migrated"] == small.count(small.rig, "_recording")
     assert small.count(f"{small.lab}_test", "session") == MICE - 2

@@ -20,6 +20,7 @@ from datajoint_migrate.errors import (
     StoreMissing,
     Unconvertible,
 )
+from datajoint_migrate.steps.archive import check_backup
 from datajoint_migrate.steps.backup import backup_schema
 from datajoint_migrate.steps.blobs import (
     analyze_blob_columns,
@@ -32,11 +33,13 @@ from datajoint_migrate.steps.compare import compare_query_results, compare_schem
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.cutover import cutover
 from datajoint_migrate.steps.damage import check_blobs
+from datajoint_migrate.steps.doctor import check_setup
 from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.files import copy_store
 from datajoint_migrate.steps.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
+from datajoint_migrate.steps.inspect import inspect_schemas
 from datajoint_migrate.steps.integrity import verify_external_integrity
 from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.jobs_columns import add_job_metadata_columns
@@ -76,8 +79,10 @@ __all__ = [
     "analyze_columns",
     "backup_schema",
     "carry_jobs",
+    "check_backup",
     "check_blobs",
     "check_migration_status",
+    "check_setup",
     "check_store_configuration",
     "check_text",
     "compare_query_results",
@@ -89,6 +94,7 @@ __all__ = [
     "create_parallel_schema",
     "cutover",
     "generate_migration_sql",
+    "inspect_schemas",
     "install",
     "migrate",
     "migrate_blob_columns",

@@ -92,7 +92,7 @@ class ExternalMissing(MigrationError):
 class ArchiveFailed(MigrationError):
     """An archive cannot be written or read, or is not what its manifest says."""
 
-    default_code = "DJM-1404"
+    default_code = "DJM-1406"
 
 
 class StoreMissing(MigrationError):
@@ -140,7 +140,7 @@ class Mismatch(MigrationError):
 class NotReady(MigrationError):
     """A check of a cutover or rollback did not pass; `context["missing"]` has the sentences."""
 
-    default_code = "DJM-1702"
+    default_code = "DJM-1703"
 
 
 class InternalError(MigrationError):

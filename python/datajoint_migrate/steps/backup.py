@@ -53,8 +53,8 @@ SHOWN = 10
 def backup_schema(
     schema: str,
     backup_name: str,
-    *,
     connection: Any = None,
+    *,
     dest_connection: Any = None,
     with_files: bool = False,
     source_stores: Mapping[str, Any] | None = None,

@@ -46,6 +46,10 @@ class Closure:
     def __init__(
         self, tables: Mapping[Name, Table], seeds: Mapping[Name, Seed], *, children: bool = False
     ) -> None:
+        # Measured on 10.11: memory and time treble with each reference to a recursive table, 1 s
+        # and 0.7 GB at 11. MySQL does not mind.
+        is_mariadb = any(table.is_mariadb for table in tables.values())
+        self.most = 8 if is_mariadb else None
         self.tables = {name: table for name, table in tables.items() if not table.hidden}
         self.seeds = dict(seeds)
         self.children = children
@@ -162,10 +166,18 @@ class Closure:
             node = (name, self.children)
             if node in useful:
                 branches.append(self._seeded(node))
-        for edge in self._edges:
-            if edge.to in useful:
-                follow = self._up if edge.up else self._down
-                branches.append(follow(edge.origin, edge.to, edge.key))
+        edges = [edge for edge in self._edges if edge.to in useful]
+        if self.most is not None and len(edges) > self.most:
+            raise InvalidArgument(
+                f"the rows of this sample hang together by {len(edges)} foreign keys, and MariaDB "
+                f"can follow {self.most} in one query before it runs out of memory",
+                hint="choose rows of tables with fewer parents and parts, or migrate the schemas "
+                "as a whole",
+                context={"foreign_keys": len(edges)},
+            )
+        for edge in edges:
+            follow = self._up if edge.up else self._down
+            branches.append(follow(edge.origin, edge.to, edge.key))
         return f"WITH RECURSIVE {NEEDED} AS ({' UNION '.join(branches)})"
 
     def _seeded(self, node: Node) -> str:

@@ -269,9 +269,17 @@ def swap(session: Session, exchange: Exchange, new: Iterable[str]) -> None:
         for program in reversed(read_programs(session, exchange.dest)):
             drop_program(session, program)
         session.execute(f"RENAME TABLE {moves}")
-    except MigrationError:
+    except MigrationError as error:
+        lost: list[str] = []
         if exchange.old:
-            make_programs(session, exchange.old.programs, exchange.dest, exchange.dest, events=True)
+            lost = make_programs(
+                session, exchange.old.programs, exchange.dest, exchange.dest, events=True
+            )
+        again = (
+            f"{exchange.dest} is as it was; the same call tries again, or give it up with"
+            f" DROP DATABASE {quote(exchange.working)}"
+        )
+        error.hint = "; ".join(filter(None, (error.hint, again, *lost)))
         raise
 
 

@@ -47,9 +47,9 @@ def populate_v2_columns(
 
     What was measured with the real clients: a column `signal_v2` marked `:<blob@raw>:` in the
     table itself, as the guide adds it, makes 0.14.6's `FreeTable` and with it every delete that
-    reaches the table fail (`AssertionError: Declaration context is not set`), and its fetch of a
-    filled column; so does a hidden column (`_signal_v2`), which 2.x then cannot fetch either;
-    without the marker 2.x gets a dict. A part table disturbs neither.
+    reaches the table and every populate from it fail (`AssertionError: Declaration context is not
+    set`); fetch and insert go on. So does a hidden column (`_signal_v2`), which 2.x then cannot
+    fetch either; without the marker 2.x gets a dict. A part table disturbs neither.
 
     So `Recording` gets a part `Recording.V2` (a part `Session.Trial` a sister `Session.TrialV2`)
     with its key and the column `v2_attribute`, by default `<attribute>_v2`; rows that 0.14.6
@@ -166,7 +166,7 @@ def _in_the_table(
     else:
         result["notes"].append(
             f"{into} stands in the table itself with a marker: deletes by 0.14.6 clients that"
-            " reach it fail, and so does their fetch of it; without that column a part is made"
+            " reach it fail, and so does populate; without that column a part is made instead"
         )
     if dry_run:
         return {**result, "sql": []}

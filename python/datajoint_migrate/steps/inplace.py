@@ -62,7 +62,7 @@ def migrate_external(
     By default a call only plans; `finalize=True` by itself is carried out, as upstream's
     documentation has it, `finalize=True, dry_run=True` plans it. A call that was killed is done by
     calling again. 0.14.6 clients must be gone: measured, a table with a `:<blob@raw>:` column
-    makes their cascading deletes fail (AssertionError), and their fetch of a filled one. For both
+    makes their cascading deletes and populate fail (AssertionError). For both
     clients at the same time there is `populate_v2_columns`.
 
     Returns `columns_found`, `columns_migrated`, `rows_migrated`, `files_copied`, `details` (dicts

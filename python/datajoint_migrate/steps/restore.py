@@ -42,9 +42,9 @@ WORKING = "_restoring"
 def restore_schema(
     backup: str,
     dest: str,
-    overwrite: bool = False,
-    *,
     connection: Any = None,
+    *,
+    overwrite: bool = False,
     dest_connection: Any = None,
     lanes: int = LANES,
     dry_run: bool = False,

@@ -266,7 +266,9 @@ def _closure(sources: Mapping[str, Schema], seeds: Mapping[Name, Seed], children
 
 
 def _check_clauses(ends: Ends, sampling: Sampling) -> None:
-    """A clause that the server does not understand shows before anything is written."""
+    """What the server does not understand, or cannot do, shows before anything is written."""
+    for chosen in sampling.closure.chosen:
+        sampling.closure.condition(chosen)
     for (schema, table), seed in sampling.closure.seeds.items():
         if seed.where:
             ends.source.query(

@@ -27,6 +27,7 @@ def create_parallel_schema(
     source: str,
     dest: str,
     copy_data: bool = False,
+    connection: Any = None,
     *,
     schema_map: Mapping[str, str] | None = None,
     external: ExternalMode = "defer",
@@ -34,7 +35,6 @@ def create_parallel_schema(
     charset: Charset = "keep",
     adapters: Mapping[str, str] | None = None,
     store_map: Mapping[str, str] | None = None,
-    connection: Any = None,
     dest_connection: Any = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:

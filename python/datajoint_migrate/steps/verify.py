@@ -67,7 +67,7 @@ CORE: dict[str, Callable[[Column], bool]] = {
 WRITTEN = re.compile(r"(datetime(\(\d\))?|char\(\d+\)|varchar\(\d+\)|decimal\(\d+,\d+\)|enum\(.*)$")
 
 
-def verify_schema_v20(schema: Any, *, connection: Any = None) -> dict[str, Any]:
+def verify_schema_v20(schema: Any, connection: Any = None) -> dict[str, Any]:
     """Check that 2.x finds everything it needs in a schema. Reads only.
 
     Looks at every user column's marker and type, every JSON pointer's keys, `~lineage` against

@@ -99,7 +99,7 @@ impl Error {
             Kind::MissingTracking { .. } => "DJM-1401",
             Kind::File { .. } => "DJM-1402",
             Kind::Store { .. } => "DJM-1405",
-            Kind::Archive { .. } => "DJM-1404",
+            Kind::Archive { .. } => "DJM-1406",
             Kind::Plan(_) => "DJM-1501",
             Kind::Cancelled => "DJM-1601",
             Kind::Mismatch(_) => "DJM-1701",

@@ -1,0 +1,1 @@
+"""What the operator sees: the command line, its settings, progress."""

@@ -1,0 +1,69 @@
+"""What all commands share: the program itself, its options, its exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import datajoint_migrate as djm
+from datajoint_migrate.console.output import Output
+from datajoint_migrate.console.settings import Settings
+
+DONE, ERROR, DIFFERENT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="dj-migrate",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Moves DataJoint 0.14.6 schemas to DataJoint 2.x. Production is only read.\n\n"
+    "The server is that of --connection, of --config, or of DataJoint's own configuration, or "
+    "DJ_HOST, DJ_USER and DJ_PASS. Exit codes: 0 done, 1 error, 2 differences or work left to do, "
+    "130 interrupted.",
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file: connections, stores, options.")
+]
+Url = Annotated[
+    str | None, typer.Option("--connection", help="mysql://user@host:3306/, password in DJ_PASS.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of tables.")]
+
+
+@contextmanager
+def running(command: str, as_json: bool) -> Iterator[Output]:
+    """The output of one command; the package's errors become a message and an exit code."""
+    output = Output(command, as_json)
+    try:
+        yield output
+    except djm.MigrationError as error:
+        output.error(error)
+        stopped = isinstance(error, djm.Interrupted)
+        raise typer.Exit(INTERRUPTED if stopped else ERROR) from None
+    except KeyboardInterrupt:
+        output.error(
+            djm.Interrupted("interrupted", hint="what is done stays; the same command goes on")
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def leave(good: bool) -> None:
+    """Exit 2 when something is different, or left to do."""
+    if not good:
+        raise typer.Exit(DIFFERENT)
+
+
+def with_schemas(settings: Settings, file: Path) -> Settings:
+    if not settings.schemas:
+        raise djm.InvalidArgument(
+            f"{file} names no schemas", hint="add [schemas] with lines like my_lab = 'my_lab_v20'"
+        )
+    return settings
+
+
+def style_of(check: dict[str, Any]) -> str | None:
+    return None if check["ok"] else "red"
