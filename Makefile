@@ -19,6 +19,7 @@ help:
 environments:
 	@$(PYTHON) tests/environments.py > /dev/null
 	@$(PYTHON) tests/servers.py install mysql mariadb
+	@$(PYTHON) tests/s3.py
 
 build: environments
 	@$(VENV)/bin/maturin develop --release --quiet

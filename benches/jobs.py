@@ -132,9 +132,8 @@ def scan(server: Server, size: Size, repeats: int) -> list[Row]:
 def pointers(source: Server, destination: Server, size: Size, repeats: int) -> list[Row]:
     """blob@store pointers to JSON: a column of a parallel schema, and on the way of a copy."""
     data.fill_pointers(source, POINTED, size.pointers)
-    # An object store: for a folder, copying would also look for the file of every pointer.
+    # An object store without keys: else copying would also look for the object of every pointer.
     bucket = {"protocol": "s3", "endpoint": "localhost:9", "bucket": "b", "location": "l"}
-    bucket |= {"access_key": "a", "secret_key": "s"}
     stores = {"source_stores": {STORE: bucket}, "dest_stores": {STORE: bucket}}
 
     def prepare_column() -> None:

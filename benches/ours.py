@@ -42,6 +42,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "backup": backup,
     "copy": datajoint_migrate.copy_table_data,
     "copy_all": datajoint_migrate.copy_all_data,
+    "copy_store": datajoint_migrate.copy_store,
     "external": datajoint_migrate.migrate_external_to_v20,
     "compare": datajoint_migrate.compare_query_results,
     "parallel_schema": datajoint_migrate.create_parallel_schema,

@@ -53,7 +53,7 @@ def mydumper(source: Server, destination: Server) -> Taken:
     """mydumper, then myloader; the dump is split, or one thread would do all the work."""
     for program in ("mydumper", "myloader"):
         if shutil.which(program) is None:
-            _install("mydumper")
+            install("mydumper")
     with tempfile.TemporaryDirectory(prefix="djm-dump-") as folder:
         dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={SOURCE}"]
         # Not --tables-list, whose names mean another thing in newer versions.
@@ -68,7 +68,7 @@ def mydumper(source: Server, destination: Server) -> Taken:
 def dump_to_file(source: Server, schema: str, folder: Path) -> Taken:
     """`mysqldump | zstd`, one snapshot."""
     if shutil.which("zstd") is None:
-        _install("zstd")
+        install("zstd")
     folder.mkdir(parents=True)
     dump = source.program("mysqldump", "--single-transaction", "--no-tablespaces", schema)
     return timed([dump, ["zstd", "--quiet", "--force", "-o", str(folder / "dump.sql.zst")]])
@@ -83,7 +83,7 @@ def load_file(destination: Server, schema: str, folder: Path) -> Taken:
 def dump_to_folder(source: Server, schema: str, folder: Path) -> Taken:
     """`mydumper -c`, split so that all threads have work."""
     if shutil.which("mydumper") is None:
-        _install("mydumper")
+        install("mydumper")
     dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={schema}"]
     dump += ["--rows=100000", "--compress", "--no-locks", f"--threads={CONNECTIONS}"]
     return timed([dump])
@@ -127,7 +127,8 @@ def _environment(name: str) -> Path:
         raise Unavailable(f"its environment could not be made ({error})") from error
 
 
-def _install(package: str) -> None:
+def install(package: str) -> None:
+    """Debian's package of that name; raises Unavailable when it cannot be had here."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Unavailable(f"{package} is not installed")
     words = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", package]

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import archives
 import data
 import environments
+import files
 import jobs
 import servers
 from data import SOURCE, Size
@@ -33,6 +34,8 @@ SETTINGS = (
     "--innodb-flush-log-at-trx-commit=2",
 )
 JOBS = ("same", "copy", "scan", "pointers", "compare", "backup", "restore")
+FILE_JOB = "files"
+FILES = 20_000
 ROWS = 2_000_000
 POINTER_ROWS = 200_000
 BUSY = 0.7
@@ -42,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of the narrow table")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
-    parser.add_argument("--only", nargs="+", choices=JOBS, default=JOBS, help="these jobs")
+    every = (*JOBS, FILE_JOB)
+    parser.add_argument("--files", type=int, default=FILES, help="files of a store")
+    parser.add_argument("--only", nargs="+", choices=every, default=every, help="these jobs")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
     pointer_rows = max(jobs.SAMPLE, POINTER_ROWS * options.rows // ROWS)
@@ -53,6 +58,13 @@ def main() -> int:
         load = os.getloadavg()[0]
         if load > BUSY:
             print(f"the machine is busy (load {load:.1f}); do not trust ratios", file=sys.stderr)
+        rows: list[Row] = []
+        if FILE_JOB in options.only:
+            print(FILE_JOB, file=sys.stderr)
+            rows += files.files(options.files, options.repeats)
+        if set(options.only) == {FILE_JOB}:
+            print(render(rows))
+            return _write(options, {"load_before": load}, rows)
         # Never servers named by the environment: two are needed, with the settings above.
         source, destination = (servers.start("mysql", arguments=SETTINGS) for _ in range(2))
         stack.callback(destination.stop)
@@ -70,7 +82,6 @@ def main() -> int:
             "backup": lambda: archives.backup(source, size, options.repeats),
             "restore": lambda: archives.restore(source, destination, size, options.repeats),
         }
-        rows: list[Row] = []
         for name in JOBS:
             if name in options.only:
                 print(name, file=sys.stderr)
@@ -85,16 +96,15 @@ def main() -> int:
         "pointers: stores that are no folder; in a folder, copying also looks for each file."
         f" Load before the start: {load:.1f}."
     )
+    said = {"server": version, "load_before": load, "settings": SETTINGS}
+    return _write(options, said, rows)
+
+
+def _write(options: argparse.Namespace, said: dict[str, object], rows: list[Row]) -> int:
     if options.json is not None:
-        said = {
-            "server": version,
-            "cores": os.cpu_count(),
-            "load_before": load,
-            "settings": SETTINGS,
-            "repeats": options.repeats,
-            "rows": [row.as_dict() for row in rows],
-        }
-        options.json.write_text(json.dumps(said, indent=1) + "\n")
+        known = {"cores": os.cpu_count(), "repeats": options.repeats, **said}
+        known["rows"] = [row.as_dict() for row in rows]
+        options.json.write_text(json.dumps(known, indent=1) + "\n")
     return 0
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import s3
 import servers
 from full_pipeline import FullPipeline, fill
+from s3 import S3, Bucket
 from servers import Server
 
 Fresh = Callable[..., None]
@@ -59,6 +61,19 @@ def full_pipeline_maria(
 ) -> Iterator[FullPipeline]:
     """The full 0.14.6 pipeline on `mariadb`; tests must not change it."""
     yield from _filled(mariadb, tmp_path_factory.mktemp("full_maria"))
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 service that checks signatures."""
+    with s3.running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3, request: pytest.FixtureRequest) -> Bucket:
+    """An empty bucket for this test."""
+    return s3_server.make_bucket(request.node.name)
 
 
 @pytest.fixture

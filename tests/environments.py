@@ -38,6 +38,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     # setuptools 81 dropped pkg_resources, which 0.14.6 imports.
     "0.14.6": ("datajoint==0.14.6", "setuptools<81"),
     "2.3.5": ("datajoint==2.3.5",),
+    # What `pip install datajoint[s3]` adds: the client's way to a bucket.
+    "2.3.5-s3": ("datajoint==2.3.5", "s3fs"),
     "2.0.0": ("datajoint==2.0.0",),
     # What people read archives with.
     "readers": ("pandas", "duckdb", "pyarrow", "blake3"),

@@ -57,13 +57,18 @@ class Reading:
 
 
 def fill(
-    server: Server, prefix: str, root: Path, program: Path = PROGRAMS / "fill.py"
+    server: Server,
+    prefix: str,
+    root: Path,
+    program: Path = PROGRAMS / "fill.py",
+    specs: stores.Specs | None = None,
 ) -> FullPipeline:
     """Declare and fill the pipeline with 0.14.6; stores, dump and specs go below `root`.
 
-    `program` is the one that fills: another with the same options makes another pipeline.
+    `program` is the one that fills: another with the same options makes another pipeline; `specs`
+    are its stores, when they are not to be folders below `root`.
     """
-    specs = stores.source_specs(root / "stores")
+    specs = specs or stores.source_specs(root / "stores")
     stores_file = root / "stores_014.json"
     stores_file.write_text(json.dumps(specs))
     dump = root / "dump.json"

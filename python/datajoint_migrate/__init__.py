@@ -16,6 +16,7 @@ from datajoint_migrate.errors import (
     NotReady,
     PermissionMissing,
     ServerError,
+    StoreFailed,
     StoreMissing,
     Unconvertible,
 )
@@ -35,6 +36,7 @@ from datajoint_migrate.steps.damage import check_blobs
 from datajoint_migrate.steps.doctor import check_setup
 from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.files import copy_store
 from datajoint_migrate.steps.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
 from datajoint_migrate.steps.inspect import inspect_schemas
@@ -69,6 +71,7 @@ __all__ = [
     "PermissionMissing",
     "Server",
     "ServerError",
+    "StoreFailed",
     "StoreMissing",
     "Unconvertible",
     "add_job_metadata_columns",
@@ -86,6 +89,7 @@ __all__ = [
     "compare_schemas",
     "copy_all_data",
     "copy_sample",
+    "copy_store",
     "copy_table_data",
     "create_parallel_schema",
     "cutover",

@@ -16,6 +16,7 @@ __all__ = [
     "read_manifest",
     "restore",
     "scan",
+    "stores",
 ]
 
 __version__: str
@@ -48,6 +49,11 @@ def files(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
     """Copies the objects behind the pointers of one tracking table, proved while copying."""
+
+def stores(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Copies one store, or what lies below a prefix of it, to another."""
 
 def scan(plan: dict[str, Any]) -> BatchStream:
     """Starts to read a table with parallel connections that see one instant."""

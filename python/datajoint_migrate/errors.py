@@ -101,6 +101,12 @@ class StoreMissing(MigrationError):
     default_code = "DJM-1403"
 
 
+class StoreFailed(MigrationError):
+    """A store refuses access, is full, or cannot be written."""
+
+    default_code = "DJM-1405"
+
+
 class InvalidArgument(MigrationError, ValueError):
     """The call itself does not make sense."""
 

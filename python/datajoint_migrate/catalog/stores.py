@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from datajoint_migrate.catalog.externals import TRACKING
@@ -38,6 +40,102 @@ class Store:
     hash_prefix: str = "_hash"
     stage: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    # 2.x speaks https unless told otherwise, 0.14.6 http.
+    secure: bool = False
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where the store is: equal for two specs that lead to the same objects."""
+        if self.protocol == "file":
+            return ("file", os.path.realpath(self.location))
+        host = str(self.raw.get("endpoint") or "").split("://")[-1].rstrip("/")
+        return (self.protocol, host, str(self.raw.get("bucket")), self.location)
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether its files can be looked at: a folder, or a bucket with credentials."""
+        if self.protocol == "file":
+            return True
+        if self.protocol != "s3" or not self.raw.get("endpoint") or not self.raw.get("bucket"):
+            return False
+        if self._odd_slashes:
+            return False
+        return bool(_credentials(self.raw)[0] or os.environ.get("AWS_ACCESS_KEY_ID"))
+
+    @property
+    def _odd_slashes(self) -> bool:
+        """Whether keys would have empty parts, which the engine cannot name."""
+        return self.location != "" and "" in self.location.split("/")
+
+    def spec(self) -> dict[str, Any]:
+        """The store as the engine takes it; holds secrets.
+
+        Raises `StoreMissing` when its folder is not there, `InvalidArgument` for other protocols
+        than `file` and `s3` and for what their clients would read in two ways.
+        """
+        if self.protocol == "file":
+            if not os.path.isdir(self.location):
+                raise StoreMissing(
+                    f"the folder {self.location!r} of the store {self.name!r} does not exist",
+                    hint="mount it, create it, or correct the location in the configuration",
+                    context={"store": self.name, "location": self.location},
+                )
+            return {"protocol": "file", "name": self.name, "location": self.location}
+        if self.protocol != "s3":
+            raise InvalidArgument(
+                f"the files of the {self.protocol} store {self.name!r} cannot be copied",
+                hint="files are copied between stores of the protocols 'file' and 's3'; blobs and "
+                "filepaths of other stores are migrated in place",
+            )
+        missing = [key for key in ("endpoint", "bucket") if not self.raw.get(key)]
+        if missing:
+            raise InvalidArgument(
+                f"the store {self.name!r} lacks {' and '.join(missing)}",
+                hint='an S3 store looks like {"protocol": "s3", "endpoint": "host:9000", "bucket": '
+                '…, "location": …, "access_key": …, "secret_key": …}',
+            )
+        if self._odd_slashes:
+            raise InvalidArgument(
+                f"the location {self.location!r} of the S3 store {self.name!r} has slashes that "
+                "would become part of the keys",
+                hint="write it without slashes at its ends and without double ones",
+            )
+        endpoint = str(self.raw["endpoint"]).rstrip("/")
+        if "://" not in endpoint:
+            endpoint = f"{'https' if self.secure else 'http'}://{endpoint}"
+        access, secret, token = _credentials(self.raw)
+        return {
+            "protocol": "s3",
+            "name": self.name,
+            "endpoint": endpoint,
+            "bucket": str(self.raw["bucket"]),
+            "location": self.location,
+            "access_key": access,
+            "secret_key": secret,
+            "token": token,
+            "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            "proxy": self.raw.get("proxy_server"),
+        }
+
+
+def _credentials(raw: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Those of the spec; else of the profile, unless the environment has some, which wins.
+
+    None of them leaves it to the engine: environment, web identity, role.
+    """
+    if raw.get("access_key") and raw.get("secret_key"):
+        return str(raw["access_key"]), str(raw["secret_key"]), None
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return None, None, None
+    path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+    profiles = configparser.RawConfigParser()
+    profiles.read(Path(path).expanduser())
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    if not profiles.has_section(profile):
+        return None, None, None
+    known = profiles[profile]
+    access, secret = known.get("aws_access_key_id"), known.get("aws_secret_access_key")
+    return access, secret, known.get("aws_session_token")
 
 
 def source_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
@@ -47,14 +145,14 @@ def source_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]
     current folder, else `~/.datajoint_config.json`.
     """
     if explicit is not None:
-        return _stores(explicit, SOURCE_FOLDING)
+        return _stores(explicit, SOURCE_FOLDING, False)
     if _client().startswith("0."):
         specs = importlib.import_module("datajoint").config.get("stores") or {}
-        return _stores(specs, SOURCE_FOLDING)
+        return _stores(specs, SOURCE_FOLDING, False)
     for name in SOURCE_FILES:
         path = Path(name).expanduser()
         if path.is_file():
-            return _stores(_read_json(path).get("stores") or {}, SOURCE_FOLDING)
+            return _stores(_read_json(path).get("stores") or {}, SOURCE_FOLDING, False)
     return {}
 
 
@@ -65,12 +163,12 @@ def dest_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
     from the current folder together with its `.secrets`.
     """
     if explicit is not None:
-        return _stores(explicit, ())
+        return _stores(explicit, (), True)
     # Only a client that is imported already can hold settings that are in no file.
     if "datajoint" in sys.modules and not _client().startswith("0."):
         specs = getattr(sys.modules["datajoint"].config, "stores", None)
         if specs:
-            return _stores(specs, ())
+            return _stores(specs, (), True)
     path = _find_upwards()
     if path is None:
         return {}
@@ -83,7 +181,7 @@ def dest_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
         if isinstance(specs.get(name), dict):
             # As in the client: what the JSON says wins over the secret file.
             specs[name].setdefault(attribute, secret.read_text(encoding="utf-8").strip())
-    return _stores(specs, ())
+    return _stores(specs, (), True)
 
 
 def get_store(stores: Mapping[str, Store], name: str, side: Side) -> Store:
@@ -128,7 +226,7 @@ def tracked_store(schema: Schema, name: str) -> str:
     raise NotFound.among("tracked store", name, tracked, f" in {schema.name}")
 
 
-def _stores(specs: Mapping[str, Any], folding: tuple[int, ...]) -> dict[str, Store]:
+def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) -> dict[str, Store]:
     found: dict[str, Store] = {}
     for name, spec in specs.items():
         if isinstance(spec, Store):
@@ -145,13 +243,23 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...]) -> dict[str, Sto
         found[name] = Store(
             name=name,
             protocol=str(spec.get("protocol")),
-            location=str(spec.get("location") or ""),
+            location=_location(spec, of_source=bool(folding)),
             subfolding=tuple(int(width) for width in _or(spec.get("subfolding"), folding)),
             hash_prefix=str(_or(spec.get("hash_prefix"), "_hash")),
             stage=spec.get("stage"),
             raw=dict(spec),
+            secure=bool(_or(spec.get("secure"), secure)),
         )
     return found
+
+
+def _location(spec: Mapping[str, Any], of_source: bool) -> str:
+    location = str(spec.get("location") or "")
+    if of_source and spec.get("protocol") == "s3" and location:
+        # 0.14.6 makes a path of it, 2.x pastes it in front of one.
+        location = PurePosixPath(location).as_posix()
+        return "" if location == "." else location
+    return location
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from datajoint_migrate.catalog.stores import (
     source_stores,
 )
 from datajoint_migrate.catalog.tables import Schema, Table
-from datajoint_migrate.errors import ExternalMissing, InvalidArgument, StoreMissing
+from datajoint_migrate.errors import ExternalMissing, StoreMissing
 from datajoint_migrate.steps.ends import Ends
 from datajoint_migrate.steps.route import OnEvent
 
@@ -79,13 +78,7 @@ class Stores:
         ours = self.source.get(name)
         if theirs is None or ours is None:
             return True
-        return (ours.protocol, _place(ours)) == (theirs.protocol, _place(theirs))
-
-
-def _place(store: Store) -> str:
-    if store.protocol == "file":
-        return os.path.realpath(store.location)
-    return f"{store.raw.get('endpoint')}/{store.raw.get('bucket')}/{store.location.strip('/')}"
+        return ours.place == theirs.place
 
 
 def final_name(source: str, dest: str, final_names: Mapping[str, str] | None = None) -> str:
@@ -210,7 +203,7 @@ def check_places(jobs: Iterable[FileJob], stores: Stores, copy_files: bool) -> N
         kind = job.pointer["kind"]
         if kind == "attach" or copy_files:
             for store in (stores.of_source(job.store), stores.of_destination(job.store)):
-                _local(store)
+                store.spec()
         elif not stores.same_place(job.store):
             raise StoreMissing(
                 f"the store {job.store!r} is another place for 2.x "
@@ -221,29 +214,14 @@ def check_places(jobs: Iterable[FileJob], stores: Stores, copy_files: bool) -> N
             )
 
 
-def _local(store: Store) -> str:
-    if store.protocol != "file":
-        raise InvalidArgument(
-            f"the files of the {store.protocol} store {store.name!r} cannot be copied by this call",
-            hint="copy_files works between stores of protocol 'file'; blobs and filepaths of "
-            "other stores are migrated in place",
-        )
-    if not os.path.isdir(store.location):
-        raise StoreMissing(
-            f"the folder {store.location!r} of the store {store.name!r} does not exist",
-            hint="mount it, create it, or correct the location in the configuration",
-            context={"store": store.name, "location": store.location},
-        )
-    return store.location
-
-
 def move_files(
     ends: Ends, jobs: Iterable[FileJob], stores: Stores, copy_files: bool, on_event: OnEvent = None
 ) -> dict[str, Any]:
     """Copy, rewrite or (in place) look for the files behind the pointers.
 
     Returns `files_copied`, `bytes` and `errors` (of `hash`, `path`, `error`, `code`, `store`).
-    Stores that are not folders are left alone when nothing has to be written.
+    When nothing has to be written, stores that are not configured, or without credentials, are
+    left alone.
     """
     total: dict[str, Any] = {"files_copied": 0, "bytes": 0, "errors": []}
     for job in jobs:
@@ -251,21 +229,23 @@ def move_files(
             copy_files and not stores.same_place(job.store)
         )
         if writes:
-            origin = _local(stores.of_source(job.store))
-            target = _local(stores.of_destination(job.store))
+            origin = stores.of_source(job.store).spec()
+            target = stores.of_destination(job.store).spec()
         else:
-            known = stores.source.get(job.store) or stores.destination.get(
-                stores.renamed(job.store)
+            both = (
+                stores.source.get(job.store),
+                stores.destination.get(stores.renamed(job.store)),
             )
-            if known is None or known.protocol != "file":
+            readable = [store for store in both if store is not None and store.can_be_read]
+            if not readable:
                 continue
-            origin = target = _local(known)
+            origin = target = readable[0].spec()
         result = _core.files(
             {
                 "source": ends.source.server.spec(),
                 "pointer": job.pointer,
-                "source_location": origin,
-                "destination_location": target,
+                "source_store": origin,
+                "destination_store": target,
                 "verify": writes,
                 "where": job.columns,
             },

@@ -56,6 +56,8 @@ pub enum Kind {
     MissingTracking { column: String, table: String, hash: String },
     #[error("{path}: {message}")]
     File { path: String, message: String },
+    #[error("the store {store}: {message}")]
+    Store { store: String, message: String },
     #[error("{path}: {message}")]
     Archive { path: String, message: String },
     #[error("{0}")]
@@ -96,6 +98,7 @@ impl Error {
             Kind::Value(_) => "DJM-1302",
             Kind::MissingTracking { .. } => "DJM-1401",
             Kind::File { .. } => "DJM-1402",
+            Kind::Store { .. } => "DJM-1405",
             Kind::Archive { .. } => "DJM-1406",
             Kind::Plan(_) => "DJM-1501",
             Kind::Cancelled => "DJM-1601",
@@ -114,6 +117,7 @@ impl Error {
             Kind::Server { .. } => "ServerError",
             Kind::UnknownType { .. } | Kind::Value(_) => "Unconvertible",
             Kind::MissingTracking { .. } | Kind::File { .. } => "ExternalMissing",
+            Kind::Store { .. } => "StoreFailed",
             Kind::Archive { .. } => "ArchiveFailed",
             Kind::Mismatch(_) => "Mismatch",
             Kind::Plan(_) => "InvalidArgument",
@@ -145,6 +149,9 @@ impl Error {
             }
             Kind::MissingTracking { .. } => {
                 "0.14.6 cannot fetch this value either; set it to NULL or restore the row, or leave it out with a where_clause"
+            }
+            Kind::Store { .. } => {
+                "when that is mended, start the same call again: what is copied already is not copied again"
             }
             Kind::Cancelled => "start the same call again to go on: finished chunks are not repeated",
             _ => return None,

@@ -65,6 +65,12 @@ mod _core {
 
     #[pyfunction]
     #[pyo3(signature = (plan, on_event=None))]
+    fn stores<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "stores", verbs::stores::stores)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
     fn backup<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "backup", verbs::backup::backup)
     }

@@ -231,15 +231,16 @@ def _blob_of_011() -> None:
     """A blob as DataJoint 0.12 left those of 0.11: found by its path, not by its hash."""
     schema = imaging.schema
     relative = f"{schema.database}/{'A' * 43}"
-    path = Path(dj.config["stores"][STORE_RAW]["location"]) / relative
-    path.write_bytes(dj.blob.pack({"from": "0.11"}))
+    packed = dj.blob.pack({"from": "0.11"})
+    store = schema.external[STORE_RAW]
+    store._upload_buffer(packed, store._make_external_filepath(Path(relative)))
     hash_of_path = dj.hash.uuid_from_buffer(init_string=relative)
-    schema.external[STORE_RAW].insert1(
+    store.insert1(
         {
             "hash": hash_of_path,
-            "size": path.stat().st_size,
+            "size": len(packed),
             "filepath": relative,
-            "contents_hash": dj.hash.uuid_from_file(path),
+            "contents_hash": dj.hash.uuid_from_buffer(packed),
         }
     )
     schema.connection.query(

@@ -37,3 +37,17 @@ def destination_specs(root: Path) -> Specs:
         (root / folder).mkdir(parents=True, exist_ok=True)
         specs[name] = {"protocol": "file", "location": str(root / folder)}
     return specs
+
+
+def in_bucket(bucket: Specs, stage: Path | None = None) -> Specs:
+    """The same stores in a bucket: `bucket` has a spec for each of "raw", "flat" and "deep"."""
+    specs: Specs = {
+        "raw": {**bucket["raw"]},
+        "flat": {**bucket["flat"], **({"subfolding": []} if stage else {})},
+        "deep-1": {**bucket["deep"], **({"subfolding": [3, 1]} if stage else {})},
+    }
+    if stage:
+        for name in ("raw", "deep-1"):
+            specs[name]["stage"] = str(stage / name)
+            (stage / name).mkdir(parents=True)
+    return specs

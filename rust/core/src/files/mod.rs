@@ -1,3 +1,8 @@
-//! Objects of external stores, as files.
+//! Objects of stores: where they lie, and copying one of them, hashed while its bytes pass.
 
+pub mod bucket;
 pub mod copy;
+pub mod folder;
+pub mod memory;
+mod remote;
+pub mod store;

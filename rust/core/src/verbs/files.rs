@@ -1,6 +1,5 @@
 //! Copying the objects behind the pointers of one tracking table.
 
-use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,40 +9,48 @@ use serde::{Deserialize, Serialize};
 
 use super::copy::default_lanes;
 use super::pointers::TRACKING;
-use crate::convert::pointer::{Pointer, PointerKind, Tracking, TrackingColumns, base32};
-use crate::error::{At, Kind, Result};
-use crate::files::copy::{Copied, Object, copy};
+use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns, base32};
+use crate::error::{At, Error, Kind, Result};
+use crate::files::copy::{Copied, Copier, Hand, Object};
+use crate::files::store::{StoreSpec, Stores};
 use crate::mysql::Server;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
 use crate::mysql::session;
 use crate::mysql::types::Audience;
-use crate::run::lanes::run;
+use crate::run::lanes::{retry, run};
 use crate::run::progress::Progress;
 
 const MAX_ERRORS: usize = 1000;
-/// Small batches, so that all lanes have files to copy.
+/// Small batches, so that all lanes have files to copy; a lane that waits for a service has fewer at a time.
 const BATCH_BYTES: usize = 16 << 10;
+const REMOTE_BATCH_BYTES: usize = 1 << 10;
+/// Requests that one verb has under way: a lane waits for one object.
+const REMOTE_LANES: usize = 32;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct FilesPlan {
     pub source: Server,
     pub pointer: Pointer,
-    /// The folder of the 0.14.6 store.
-    pub source_location: PathBuf,
-    /// The folder of the 2.x store.
-    pub destination_location: PathBuf,
+    /// The 0.14.6 store.
+    pub source_store: StoreSpec,
+    /// The 2.x store.
+    pub destination_store: StoreSpec,
     #[serde(default = "yes")]
     pub verify: bool,
     /// The columns whose pointers matter: objects that none of them names are left alone.
     #[serde(alias = "where")]
     pub reads: Vec<ReadBy>,
-    #[serde(default = "default_lanes")]
-    pub lanes: usize,
+    pub lanes: Option<usize>,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
+}
+
+/// How many objects are copied at a time: with folders the processors are the limit, with services the waiting.
+pub(super) fn lanes_of(asked: Option<usize>, stores: &Stores) -> usize {
+    asked.unwrap_or_else(|| if stores.is_remote() { REMOTE_LANES } else { default_lanes() }).max(1)
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -67,6 +74,7 @@ pub struct FilesSummary {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct FileError {
+    /// Of an object behind a pointer; else empty.
     pub hash: String,
     pub path: String,
     pub error: String,
@@ -74,7 +82,7 @@ pub struct FileError {
 }
 
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     copied: AtomicU64,
     skipped: AtomicU64,
     bytes: AtomicU64,
@@ -89,15 +97,14 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     let pointer = &plan.pointer;
     let tracking = qualified(&pointer.tracking_schema, &pointer.tracking_table);
     progress.at(&format!("{}.{}", pointer.tracking_schema, pointer.tracking_table));
-    for location in [&plan.source_location, &plan.destination_location] {
-        if !location.is_dir() {
-            return Err(Kind::File {
-                path: location.display().to_string(),
-                message: "the location of the store is not a folder".into(),
-            }
-            .into());
-        }
-    }
+    let into = match pointer.layout {
+        Layout::Hash => format!("{}/{}", pointer.hash_prefix, pointer.schema),
+        Layout::InPlace => String::new(),
+    };
+    let stores = Stores::open(&plan.source_store, &plan.destination_store, &into)?;
+    let lanes = lanes_of(plan.lanes, &stores);
+    let batch_bytes = if stores.is_remote() { REMOTE_BATCH_BYTES } else { BATCH_BYTES };
+    let copier = Copier::new(stores, plan.verify);
     let mut source = plan.source.connect()?;
     session::reading(&mut source)?;
     let reads = plan.reads.iter().map(|read| {
@@ -111,37 +118,34 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     let condition = if reads.is_empty() { String::new() } else { format!(" WHERE {}", reads.join(" OR ")) };
     let sql = format!("SELECT {TRACKING} FROM {tracking} AS e{condition}");
     let counts = Counts::default();
+    let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
     run(
-        &mut vec![(); plan.lanes.max(1)],
+        &mut hands,
         |queue| {
-            scan(&mut source, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch))
+            scan(&mut source, &sql, Audience::River, batch_bytes, &mut |batch| queue.put(batch))
                 .map(drop)
                 .at(|| tracking.clone())
         },
-        |(), batch: RecordBatch| {
+        |hand, batch: RecordBatch| {
             let rows = TrackingColumns::new(batch.columns())?;
             for index in 0..batch.num_rows() {
                 progress.check()?;
                 let Some(row) = rows.row(index)? else { continue };
-                counts.note(&row, copy_one(plan, &row));
+                let (path, done) = copy_one(&copier, pointer, &row, hand, progress);
+                counts.note(base32(&row.hash), path, done)?;
                 progress.add(1, row.size);
             }
-            Ok(())
+            copier.settle(hand)
         },
     )?;
-    Ok(FilesSummary {
-        files_copied: counts.copied.into_inner(),
-        skipped: counts.skipped.into_inner(),
-        bytes: counts.bytes.into_inner(),
-        error_count: counts.failed.into_inner(),
-        errors: counts.errors.into_inner().unwrap_or_default(),
-        time_taken: begun.elapsed().as_secs_f64(),
-    })
+    copier.finish()?;
+    Ok(counts.summary(begun))
 }
 
 impl Counts {
-    fn note(&self, row: &Tracking<'_>, done: (String, Result<Copied>)) {
-        match done.1 {
+    /// Counts what became of an object. What is wrong with one object is reported; what concerns a whole store ends the run.
+    pub(super) fn note(&self, hash: String, path: String, done: Result<Copied>) -> Result<()> {
+        match done {
             Ok(Copied::Written(bytes)) => {
                 self.copied.fetch_add(1, Ordering::Relaxed);
                 self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -149,55 +153,58 @@ impl Counts {
             Ok(Copied::Present) => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => {
+            Err(error) if is_of_one_object(&error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 if let Ok(mut errors) = self.errors.lock()
                     && errors.len() < MAX_ERRORS
                 {
-                    errors.push(FileError {
-                        hash: base32(&row.hash),
-                        path: done.0,
-                        error: error.to_string(),
-                        code: error.code(),
-                    });
+                    errors.push(FileError { hash, path, error: error.to_string(), code: error.code() });
                 }
             }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn summary(self, begun: Instant) -> FilesSummary {
+        FilesSummary {
+            files_copied: self.copied.into_inner(),
+            skipped: self.skipped.into_inner(),
+            bytes: self.bytes.into_inner(),
+            error_count: self.failed.into_inner(),
+            errors: self.errors.into_inner().unwrap_or_default(),
+            time_taken: begun.elapsed().as_secs_f64(),
         }
     }
 }
 
-fn copy_one(plan: &FilesPlan, row: &Tracking<'_>) -> (String, Result<Copied>) {
-    let pointer = &plan.pointer;
+fn is_of_one_object(error: &Error) -> bool {
+    matches!(error.kind(), Kind::File { .. } | Kind::Value(_) | Kind::MissingTracking { .. })
+}
+
+fn copy_one(
+    copier: &Copier,
+    pointer: &Pointer,
+    row: &Tracking<'_>,
+    hand: &mut Hand,
+    progress: &Progress,
+) -> (String, Result<Copied>) {
     let paths = pointer.source_path(row).and_then(|source| Ok((source, pointer.path(row)?)));
-    let (from, to) = match paths {
+    let (source, destination) = match paths {
         Ok(paths) => paths,
         Err(error) => return (String::new(), Err(error)),
     };
-    let copied = place(&plan.source_location, &from).and_then(|source| {
-        let destination = place(&plan.destination_location, &to)?;
-        if source == destination {
-            return if source.is_file() {
-                Ok(Copied::Present)
-            } else {
-                Err(Kind::File { path: source.display().to_string(), message: "no such file".into() }.into())
-            };
-        }
-        let name = row.attachment_name.filter(|_| pointer.kind == PointerKind::Attach);
-        let prefix = name.map_or_else(Vec::new, |name| [name, b"\0"].concat());
-        let md5 = match pointer.kind {
-            PointerKind::Filepath => row.contents_hash,
-            PointerKind::Blob | PointerKind::Attach => Some(pointer.object_hash(row)),
-        };
-        copy(&Object { source: &source, destination: &destination, prefix: &prefix, md5 }, plan.verify)
+    let name = row.attachment_name.filter(|_| pointer.kind == PointerKind::Attach);
+    let prefix = name.map_or_else(Vec::new, |name| [name, b"\0"].concat());
+    let md5 = match pointer.kind {
+        PointerKind::Filepath => row.contents_hash,
+        PointerKind::Blob | PointerKind::Attach => Some(pointer.object_hash(row)),
+    };
+    let object =
+        Object { source: &source, destination: &destination, prefix: &prefix, md5, size: Some(row.size) };
+    let in_place = source == destination && copier.stores.source.is_same_place(&copier.stores.destination);
+    let done = retry(progress, || {
+        if in_place { copier.look(&object).map(|()| Copied::Present) } else { copier.copy(&object, hand) }
     });
-    (from, copied)
-}
-
-/// The file of a relative path, which must not lead out of its store.
-pub(super) fn place(location: &Path, relative: &str) -> Result<PathBuf> {
-    let path = Path::new(relative);
-    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Ok(location.join(path));
-    }
-    Err(Kind::File { path: relative.to_owned(), message: "leads out of its store".into() }.into())
+    (source, done)
 }

@@ -8,3 +8,4 @@ pub mod files;
 pub mod pointers;
 pub mod restore;
 pub mod scan;
+pub mod stores;

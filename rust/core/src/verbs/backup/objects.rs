@@ -11,14 +11,15 @@ use crate::archive::manifest::{StoredFile, place as inside};
 use crate::archive::read::blake3_of;
 use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns};
 use crate::error::{At, Kind, Result};
-use crate::files::copy::{Object, copy};
+use crate::files::copy::{Hand, Object, copy_at_once};
+use crate::files::folder::Folder;
 use crate::mysql::Connection;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
 use crate::mysql::types::Audience;
 use crate::run::lanes::run;
 use crate::run::progress::Progress;
-use crate::verbs::files::{ReadBy, place};
+use crate::verbs::files::ReadBy;
 use crate::verbs::pointers::TRACKING;
 
 /// Small batches, so that all lanes have files to copy.
@@ -46,12 +47,7 @@ pub(super) fn objects(
     let found = Mutex::new(Vec::new());
     for store in plan.stores.iter().filter(|store| !store.reads.is_empty()) {
         let tracking = qualified(&plan.schema, &store.tracking_table);
-        if !store.location.is_dir() {
-            let path = store.location.display().to_string();
-            return Err(
-                Kind::File { path, message: "the location of the store is not a folder".into() }.into()
-            );
-        }
+        let folders = (Folder::open(&store.store, &store.location)?, Folder::open("archive", &plan.archive)?);
         let reads = store.reads.iter().map(|read| {
             format!(
                 "EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)",
@@ -62,15 +58,17 @@ pub(super) fn objects(
         let reads = reads.collect::<Vec<_>>().join(" OR ");
         let sql = format!("SELECT {TRACKING} FROM {tracking} AS e WHERE {reads}");
         progress.at(&format!("{}.{}", plan.schema, store.tracking_table));
+        let lanes = plan.lanes.max(1);
+        let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
         run(
-            &mut vec![(); plan.lanes.max(1)],
+            &mut hands,
             |queue| scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch)).map(drop),
-            |(), batch: RecordBatch| {
+            |hand, batch: RecordBatch| {
                 let rows = TrackingColumns::new(batch.columns())?;
                 for index in 0..batch.num_rows() {
                     progress.check()?;
                     let Some(row) = rows.row(index)? else { continue };
-                    let file = keep(plan, store, &row)?;
+                    let file = keep(plan, store, &folders, &row, hand)?;
                     progress.add(0, file.bytes);
                     found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?.push(file);
                 }
@@ -85,7 +83,13 @@ pub(super) fn objects(
 }
 
 /// Copies one object, proved by the MD5 that its pointer holds, unless an earlier run did.
-fn keep(plan: &BackupPlan, store: &StorePlan, row: &Tracking<'_>) -> Result<StoredFile> {
+fn keep(
+    plan: &BackupPlan,
+    store: &StorePlan,
+    (from, into): &(Folder, Folder),
+    row: &Tracking<'_>,
+    hand: &mut Hand,
+) -> Result<StoredFile> {
     // The row says what it tracks: only attachments have a name, only files of a path one of their own.
     let (kind, md5) = match (row.attachment_name, row.filepath) {
         (Some(_), _) => (PointerKind::Attach, None),
@@ -106,10 +110,10 @@ fn keep(plan: &BackupPlan, store: &StorePlan, row: &Tracking<'_>) -> Result<Stor
         suffix: String::new(),
     };
     let object = pointer.source_path(row)?;
-    let source = place(&store.location, &object)?;
     let path = format!("files/{}/{}", store.store, tidy(&object));
     let destination = inside(&plan.archive, &path)?;
-    copy(&Object { source: &source, destination: &destination, prefix: &[], md5 }, md5.is_some())?;
+    let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
+    copy_at_once(from, into, &one, md5.is_some(), hand)?;
     let (bytes, blake3) = blake3_of(&destination, &path)?;
     Ok(StoredFile { path, store: store.store.clone(), object: tidy(&object), bytes, blake3 })
 }

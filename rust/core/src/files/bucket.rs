@@ -1,0 +1,414 @@
+//! A place in a bucket of an S3 service.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use object_store::aws::{AmazonS3, AmazonS3Builder, resolve_bucket_region};
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
+    RetryConfig, WriteMultipart,
+};
+use serde::Deserialize;
+use tokio::runtime::Handle;
+
+use super::store::{Meta, Secret};
+use crate::error::{Error, Kind, Result};
+
+/// Reads and writes of more than this are split over requests.
+pub const PART: u64 = 8 << 20;
+/// Parts of one object under way in each direction.
+pub const PARTS_AT_ONCE: usize = 3;
+/// S3 allows ten thousand parts.
+const MAX_PARTS: u64 = 9_000;
+const LIST_ATTEMPTS: u32 = 4;
+const LIST_PAUSE: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct BucketSpec {
+    pub name: String,
+    /// With `http://` or `https://`.
+    pub endpoint: String,
+    pub bucket: String,
+    /// What every key begins with, without slashes around it.
+    #[serde(default)]
+    pub location: String,
+    /// Neither of these: the environment, the web identity, the container's or the instance's role.
+    pub access_key: Option<Secret>,
+    pub secret_key: Option<Secret>,
+    pub token: Option<Secret>,
+    pub region: Option<String>,
+    pub proxy: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    objects: Arc<AmazonS3>,
+    handle: Handle,
+    spec: Arc<BucketSpec>,
+}
+
+impl Bucket {
+    pub fn open(spec: &BucketSpec, handle: Handle) -> Result<Self> {
+        // Fails if somebody has installed one already, which then serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut options = ClientOptions::new()
+            .with_allow_http(true)
+            .with_connect_timeout(Duration::from_secs(10))
+            .with_read_timeout(Duration::from_secs(30))
+            .with_timeout(Duration::from_secs(300))
+            .with_pool_idle_timeout(Duration::from_secs(20));
+        if let Some(proxy) = &spec.proxy {
+            options = options.with_proxy_url(proxy);
+        }
+        let region = match &spec.region {
+            Some(region) => region.clone(),
+            None => handle.block_on(region_of(spec, &options)),
+        };
+        let mut builder = match (&spec.access_key, &spec.secret_key) {
+            (Some(key), Some(secret)) => {
+                AmazonS3Builder::new().with_access_key_id(&key.0).with_secret_access_key(&secret.0)
+            }
+            _ => AmazonS3Builder::from_env(),
+        };
+        if let Some(token) = &spec.token {
+            builder = builder.with_token(&token.0);
+        }
+        let objects = builder
+            .with_endpoint(&spec.endpoint)
+            .with_bucket_name(&spec.bucket)
+            .with_region(region)
+            .with_virtual_hosted_style_request(false)
+            .with_client_options(options)
+            .with_retry(RetryConfig {
+                backoff: BackoffConfig {
+                    init_backoff: Duration::from_millis(100),
+                    max_backoff: Duration::from_secs(5),
+                    base: 2.0,
+                },
+                max_retries: 4,
+                retry_timeout: Duration::from_secs(60),
+            })
+            .build();
+        let bucket = Self {
+            objects: Arc::new(objects.map_err(|error| refused(spec, &error.to_string()))?),
+            handle,
+            spec: Arc::new(spec.clone()),
+        };
+        Ok(bucket)
+    }
+
+    #[must_use]
+    pub fn place(&self, path: &str) -> String {
+        let key = if self.spec.location.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{}/{path}", self.spec.location)
+        };
+        format!("s3://{}/{key}", self.spec.bucket)
+    }
+
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.is_same_service(other) && self.spec.location == other.spec.location
+    }
+
+    /// True if the service can copy from one to the other by itself.
+    #[must_use]
+    pub fn is_same_service(&self, other: &Self) -> bool {
+        let (one, other) = (&self.spec, &other.spec);
+        one.endpoint == other.endpoint
+            && one.bucket == other.bucket
+            && one.access_key == other.access_key
+            && one.secret_key == other.secret_key
+    }
+
+    pub(super) fn key(&self, path: &str) -> Result<Path> {
+        let full = match (self.spec.location.is_empty(), path.is_empty()) {
+            (true, _) => path.to_owned(),
+            (_, true) => self.spec.location.clone(),
+            _ => format!("{}/{path}", self.spec.location),
+        };
+        // The keys of the library have no slash at either end and none beside another.
+        Path::parse(&full).map_err(|error| {
+            Kind::File { path: self.place(path), message: format!("is no name of an object: {error}") }.into()
+        })
+    }
+
+    /// True if nothing lies below `prefix`; fails if the service does not let us look.
+    pub fn is_empty(&self, prefix: &str) -> Result<bool> {
+        let key = self.key(prefix)?;
+        let mut attempts = LIST_ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let first = self.handle.block_on(async { self.objects.list(Some(&key)).next().await });
+            match first {
+                None => return Ok(true),
+                Some(Ok(_)) => return Ok(false),
+                Some(Err(object_store::Error::NotFound { source, .. })) => {
+                    return Err(refused(&self.spec, &words(&source.to_string())));
+                }
+                Some(Err(error)) => self.again(prefix, &error, attempts)?,
+            }
+        }
+    }
+
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+        let (key, root) = (self.key(prefix)?, self.key("")?);
+        let mut objects = self.objects.list(Some(&key));
+        let (mut last, mut attempts) = (None, LIST_ATTEMPTS);
+        while let Some(found) = self.handle.block_on(objects.next()) {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    attempts -= 1;
+                    self.again(prefix, &error, attempts)?;
+                    objects = match &last {
+                        Some(last) => self.objects.list_with_offset(Some(&key), last),
+                        None => self.objects.list(Some(&key)),
+                    };
+                    continue;
+                }
+            };
+            attempts = LIST_ATTEMPTS;
+            let path = found.location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default();
+            let path = path.strip_prefix('/').unwrap_or(path);
+            if !path.is_empty() {
+                each(path.to_owned(), found.size)?;
+            }
+            last = Some(found.location);
+        }
+        Ok(())
+    }
+
+    /// The library asks again when a request fails, but not when the line is cut in the middle of a listing.
+    fn again(&self, prefix: &str, error: &object_store::Error, attempts: u32) -> Result<()> {
+        let error = self.failed(prefix, error);
+        if attempts == 0 || !error.is_transient() {
+            return Err(error);
+        }
+        std::thread::sleep(LIST_PAUSE);
+        Ok(())
+    }
+
+    pub fn meta(&self, path: &str) -> Result<Option<Meta>> {
+        let key = self.key(path)?;
+        match self.handle.block_on(self.objects.head(&key)) {
+            Ok(meta) => Ok(Some(known(&meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed(path, &error)),
+        }
+    }
+
+    /// The whole of an object, which must be small.
+    pub fn get(&self, path: &str) -> Result<(Meta, Bytes)> {
+        let key = self.key(path)?;
+        let read = async {
+            let result = self.objects.get(&key).await?;
+            let meta = known(&result.meta);
+            Ok((meta, result.bytes().await?))
+        };
+        self.handle.block_on(read).map_err(|error| self.failed(path, &error))
+    }
+
+    /// An object in pieces, several of them under way at a time. One that is replaced meanwhile is an error.
+    pub(super) fn pieces(&self, path: &str, meta: &Meta) -> Result<Pieces> {
+        let key = self.key(path)?;
+        let (size, etag) = (meta.size, meta.etag.clone());
+        let step = part_size(size);
+        let ranges = (0..size.div_ceil(step)).map(move |part| part * step..size.min((part + 1) * step));
+        let (objects, handle) = (Arc::clone(&self.objects), self.handle.clone());
+        let reads = stream::iter(ranges).map(move |range: Range<u64>| {
+            let (objects, key, etag) = (Arc::clone(&objects), key.clone(), etag.clone());
+            handle.spawn(async move {
+                let options = GetOptions {
+                    if_match: etag,
+                    range: Some(GetRange::Bounded(range)),
+                    ..GetOptions::default()
+                };
+                objects.get_opts(&key, options).await?.bytes().await
+            })
+        });
+        let bytes = reads
+            .buffered(PARTS_AT_ONCE)
+            .map(|read| read.map_err(|source| object_store::Error::JoinError { source })?);
+        Ok(Pieces { bytes: Box::pin(bytes), bucket: self.clone(), path: path.to_owned() })
+    }
+
+    /// Writes a small object; it is there when the service has all of it, and never in parts. Returns its tag.
+    pub fn put(&self, path: &str, parts: impl IntoIterator<Item = Bytes>) -> Result<Option<String>> {
+        let key = self.key(path)?;
+        let payload: PutPayload = parts.into_iter().collect();
+        let done = self.handle.block_on(self.objects.put(&key, payload));
+        done.map(|put| put.e_tag).map_err(|error| self.failed(path, &error))
+    }
+
+    /// Begins an object that is written in parts; it appears when it is finished.
+    pub(super) fn begin(&self, path: &str, size: u64) -> Result<Parts> {
+        let key = self.key(path)?;
+        let upload = self
+            .handle
+            .block_on(self.objects.put_multipart(&key))
+            .map_err(|error| self.failed(path, &error))?;
+        let write = {
+            let _inside = self.handle.enter();
+            WriteMultipart::new_with_chunk_size(upload, part_size(size) as usize)
+        };
+        Ok(Parts { write: Some(write), bucket: self.clone(), path: path.to_owned() })
+    }
+
+    /// Lets the service copy; `from` is a path of `source`, which is the same service.
+    pub fn copy_within(&self, source: &Self, from: &str, to: &str) -> Result<()> {
+        let (from_key, to_key) = (source.key(from)?, self.key(to)?);
+        let done = self.handle.block_on(self.objects.copy(&from_key, &to_key));
+        done.map_err(|error| source.failed(from, &error))
+    }
+
+    fn failed(&self, path: &str, error: &object_store::Error) -> Error {
+        use object_store::Error as E;
+        let place = self.place(path);
+        let message = words(&error.to_string());
+        match error {
+            E::NotFound { .. } => Kind::File { path: place, message: "no such object".into() }.into(),
+            E::Precondition { .. } => {
+                Kind::File { path: place, message: "changed while it was copied".into() }.into()
+            }
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
+                refused(&self.spec, &format!("refuses access to {place}: {message}"))
+            }
+            E::Generic { .. } if is_final(&message) => refused(&self.spec, &format!("{place}: {message}")),
+            E::Generic { .. } | E::JoinError { .. } => Kind::Lost {
+                server: format!("the store {}", label(&self.spec)),
+                message: format!("{place}: {message}"),
+            }
+            .into(),
+            _ => refused(&self.spec, &format!("{place}: {message}")),
+        }
+    }
+}
+
+/// An object that arrives in pieces.
+pub(super) struct Pieces {
+    bytes: std::pin::Pin<Box<dyn Stream<Item = object_store::Result<Bytes>> + Send>>,
+    bucket: Bucket,
+    path: String,
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.bucket.handle.block_on(self.bytes.next())?;
+        Some(next.map_err(|error| self.bucket.failed(&self.path, &error)))
+    }
+}
+
+/// An object that is being written in parts; the service forgets them unless it is finished.
+pub(super) struct Parts {
+    write: Option<WriteMultipart>,
+    bucket: Bucket,
+    path: String,
+}
+
+impl Parts {
+    pub fn put(&mut self, bytes: Bytes) -> Result<()> {
+        let Some(write) = &mut self.write else { return Ok(()) };
+        let done = self.bucket.handle.block_on(async {
+            write.wait_for_capacity(PARTS_AT_ONCE).await?;
+            write.put(bytes);
+            Ok(())
+        });
+        done.map_err(|error| self.bucket.failed(&self.path, &error))
+    }
+
+    pub fn finish(mut self) -> Result<Option<String>> {
+        let Some(write) = self.write.take() else { return Ok(None) };
+        let done = self.bucket.handle.block_on(write.finish());
+        done.map(|put| put.e_tag).map_err(|error| self.bucket.failed(&self.path, &error))
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(write) = self.write.take() {
+            let _ = self.bucket.handle.block_on(write.abort());
+        }
+    }
+}
+
+pub(super) fn part_size(size: u64) -> u64 {
+    PART.max(size.div_ceil(MAX_PARTS))
+}
+
+fn known(meta: &ObjectMeta) -> Meta {
+    let etag = meta.e_tag.clone();
+    Meta { size: meta.size, modified: Some(meta.last_modified.into()), etag }
+}
+
+fn label(spec: &BucketSpec) -> String {
+    format!("'{}' ({}/{})", spec.name, spec.endpoint, spec.bucket)
+}
+
+fn refused(spec: &BucketSpec, message: &str) -> Error {
+    Kind::Store { store: label(spec), message: message.to_owned() }.into()
+}
+
+/// True if the service understood the request and will answer the same again.
+fn is_final(message: &str) -> bool {
+    [" 400 ", " 401 ", " 403 ", " 404 ", " 405 ", " 411 ", " 501 "]
+        .iter()
+        .any(|status| message.contains(&format!("status code:{status}")))
+}
+
+/// The words of an error without the service's XML, which may repeat whole requests, keys included.
+fn words(text: &str) -> String {
+    let Some(begin) = text.find('<') else { return text.to_owned() };
+    let inner = |tag: &str| {
+        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+        let from = text.find(&open)? + open.len();
+        Some(text[from..].split_once(&close)?.0)
+    };
+    let said = [inner("Code"), inner("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    format!("{}{said}", &text[..begin])
+}
+
+async fn region_of(spec: &BucketSpec, options: &ClientOptions) -> String {
+    let host = spec.endpoint.split("://").nth(1).unwrap_or(&spec.endpoint);
+    let host = host.split([':', '/']).next().unwrap_or_default();
+    let Some(service) = host.strip_suffix(".amazonaws.com") else { return "us-east-1".into() };
+    if let Some(region) = service.strip_prefix("s3.").or_else(|| service.strip_prefix("s3-")) {
+        return region.trim_start_matches("dualstack.").to_owned();
+    }
+    resolve_bucket_region(&spec.bucket, options).await.unwrap_or_else(|_| "us-east-1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_xml_is_not_repeated_whole() {
+        let text = "status code: 403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code>\
+                    <Message>no</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
+        assert_eq!(words(text), "status code: 403 Forbidden: SignatureDoesNotMatch: no");
+    }
+
+    #[test]
+    fn a_specs_debug_output_shows_no_secret() {
+        let spec: BucketSpec = serde_json::from_str(
+            r#"{"name": "raw", "endpoint": "http://h", "bucket": "b", "access_key": "AKIA", "secret_key": "hush"}"#,
+        )
+        .expect("valid");
+        let shown = format!("{spec:?}");
+        assert!(!shown.contains("AKIA") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn no_object_needs_more_parts_than_s3_allows() {
+        assert_eq!(part_size(1), PART);
+        assert!((5_u64 << 40).div_ceil(part_size(5 << 40)) <= 10_000);
+    }
+}

@@ -1,0 +1,277 @@
+//! Copies of which one end at least is a bucket.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER_PERMISSIVE;
+use md5::{Digest, Md5};
+
+use super::bucket::{Bucket, PART, PARTS_AT_ONCE, Parts, Pieces, part_size};
+use super::copy::{
+    Copied, Copier, Hand, Object, Proof, changed, file_md5, missing, prove, reread, right_size,
+};
+use super::folder::{Temporary, read_piece, unreadable};
+use super::store::{Meta, Store};
+use crate::error::{Kind, Result};
+
+/// A service copies no more than this in one request.
+const COPY_MAX: u64 = 5 << 30;
+
+/// The contents of a source, in pieces.
+enum Contents {
+    Whole(Option<Bytes>),
+    Pieces(Pieces),
+    File { path: std::path::PathBuf, file: File, piece: usize },
+}
+
+impl Contents {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Whole(bytes) => Ok(bytes.take()),
+            Self::Pieces(pieces) => pieces.next().transpose(),
+            Self::File { path, file, piece } => {
+                let mut bytes = BytesMut::zeroed(*piece);
+                let mut filled = 0;
+                while filled < bytes.len() {
+                    match read_piece(path, file, &mut bytes[filled..])? {
+                        0 => break,
+                        count => filled += count,
+                    }
+                }
+                bytes.truncate(filled);
+                Ok((filled > 0).then(|| bytes.freeze()))
+            }
+        }
+    }
+}
+
+/// Where contents go.
+enum Sink<'a> {
+    Parts(Parts),
+    Whole(Vec<Bytes>, &'a Bucket, &'a str),
+    File(Temporary),
+}
+
+impl Copier {
+    pub(super) fn copy_remote(&self, object: &Object<'_>, hand: &mut Hand) -> Result<Copied> {
+        let proof = object.proof(self.verify);
+        let source = &self.stores.source;
+        let place = || source.place(object.source);
+        let mut known = None;
+        let size = if let Some(size) = object.size {
+            size
+        } else {
+            let meta = source.meta(object.source)?.ok_or_else(|| missing(place()))?;
+            let size = meta.size;
+            known = Some(meta);
+            size
+        };
+        if self.is_there(object, size, proof, hand)? {
+            return Ok(Copied::Present);
+        }
+        if let Some(copied) = self.copy_within(object, size, proof)? {
+            return Ok(copied);
+        }
+        let large = size > PART;
+        // Small objects are held once; of large ones several parts are under way on each side.
+        let held = if large { part_size(size) * (2 * PARTS_AT_ONCE as u64 + 2) } else { size };
+        let _held = self.memory.take(held);
+        let (meta, mut contents) = self.open(object, known, large)?;
+        right_size(place, object, meta.size)?;
+        let written = object.size_written(meta.size);
+        let mut sink = self.sink(object, written)?;
+        let mut md5 = Md5::new();
+        let mut passed = 0;
+        let mut pass = |bytes: Bytes| {
+            if proof != Proof::Size {
+                md5.update(&bytes);
+            }
+            passed += bytes.len() as u64;
+            self.write(&mut sink, bytes)
+        };
+        if !object.prefix.is_empty() {
+            pass(Bytes::copy_from_slice(object.prefix))?;
+        }
+        while let Some(bytes) = contents.next()? {
+            pass(bytes)?;
+        }
+        if passed != written {
+            return Err(changed(place()));
+        }
+        let md5: [u8; 16] = md5.finalize().into();
+        if let Proof::Known(expected) = proof {
+            prove(place, expected, md5)?;
+        }
+        self.close(object, sink, &meta, written, (proof == Proof::Reread).then_some(md5), hand)?;
+        Ok(Copied::Written(written))
+    }
+
+    /// True if the destination has the object: by its size, and where contents count by its tag or by reading it.
+    fn is_there(&self, object: &Object<'_>, size: u64, proof: Proof, hand: &mut Hand) -> Result<bool> {
+        if self.stores.empty {
+            return Ok(false);
+        }
+        let (source, destination) = (&self.stores.source, &self.stores.destination);
+        let Some(there) = destination.meta(object.destination)? else { return Ok(false) };
+        if there.size != object.size_written(size) {
+            return Ok(false);
+        }
+        let expected = match proof {
+            Proof::Size => return Ok(true),
+            Proof::Known(md5) => md5,
+            Proof::Reread => {
+                let meta = source.meta(object.source)?.ok_or_else(|| missing(source.place(object.source)))?;
+                match tag(&meta).filter(|_| object.prefix.is_empty()) {
+                    Some(md5) => md5,
+                    None => md5_of(source, object.source, object.prefix, &meta, hand)?,
+                }
+            }
+        };
+        // Of encrypted objects the tag is another thing than the MD5: then what is there has to be read.
+        Ok(tag(&there) == Some(expected)
+            || md5_of(destination, object.destination, &[], &there, hand)? == expected)
+    }
+
+    /// Lets the service copy where both ends are its own and the bytes, which then do not pass here, are proved by tags.
+    fn copy_within(&self, object: &Object<'_>, size: u64, proof: Proof) -> Result<Option<Copied>> {
+        let (Store::Bucket(source), Store::Bucket(destination)) =
+            (&self.stores.source, &self.stores.destination)
+        else {
+            return Ok(None);
+        };
+        if !source.is_same_service(destination) || !object.prefix.is_empty() || size > COPY_MAX {
+            return Ok(None);
+        }
+        let before = source.meta(object.source)?.ok_or_else(|| missing(source.place(object.source)))?;
+        right_size(|| source.place(object.source), object, before.size)?;
+        let expected = match proof {
+            Proof::Size => None,
+            // Without a tag that is the MD5, or with another, the bytes are read: they may still be right.
+            Proof::Known(md5) if tag(&before) != Some(md5) => return Ok(None),
+            Proof::Known(md5) => Some(md5),
+            Proof::Reread => match tag(&before) {
+                None => return Ok(None),
+                found => found,
+            },
+        };
+        destination.copy_within(source, object.source, object.destination)?;
+        let after = destination.meta(object.destination)?;
+        let right = after.is_some_and(|after| {
+            after.size == before.size && expected.is_none_or(|md5| tag(&after) == Some(md5))
+        });
+        Ok(right.then_some(Copied::Written(size)))
+    }
+
+    fn open(&self, object: &Object<'_>, known: Option<Meta>, large: bool) -> Result<(Meta, Contents)> {
+        match &self.stores.source {
+            Store::Folder(folder) => {
+                let path = folder.file(object.source)?;
+                let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+                let found = file.metadata().map_err(|error| unreadable(&path, &error))?;
+                let meta = Meta { size: found.len(), modified: found.modified().ok(), etag: None };
+                // One byte more than there should be tells a file that has grown.
+                let piece = if large { PART } else { found.len().min(PART) + 1 };
+                Ok((meta, Contents::File { path, file, piece: piece as usize }))
+            }
+            Store::Bucket(bucket) if large => {
+                let meta = match known {
+                    Some(meta) => meta,
+                    None => bucket
+                        .meta(object.source)?
+                        .ok_or_else(|| missing(self.stores.source.place(object.source)))?,
+                };
+                let pieces = bucket.pieces(object.source, &meta)?;
+                Ok((meta, Contents::Pieces(pieces)))
+            }
+            Store::Bucket(bucket) => {
+                let (meta, bytes) = bucket.get(object.source)?;
+                Ok((meta, Contents::Whole(Some(bytes))))
+            }
+        }
+    }
+
+    fn sink<'a>(&'a self, object: &'a Object<'_>, size: u64) -> Result<Sink<'a>> {
+        match &self.stores.destination {
+            Store::Folder(folder) => {
+                Ok(Sink::File(Temporary::create(folder, &folder.file(object.destination)?)?))
+            }
+            Store::Bucket(bucket) if size > PART => Ok(Sink::Parts(bucket.begin(object.destination, size)?)),
+            Store::Bucket(bucket) => Ok(Sink::Whole(Vec::new(), bucket, object.destination)),
+        }
+    }
+
+    fn write(&self, sink: &mut Sink<'_>, bytes: Bytes) -> Result<()> {
+        match (sink, &self.stores.destination) {
+            (Sink::File(temporary), Store::Folder(folder)) => temporary
+                .file
+                .write_all(&bytes)
+                .map_err(|error: io::Error| folder.unwritable(&temporary.path, &error)),
+            (Sink::Parts(parts), _) => parts.put(bytes),
+            (Sink::Whole(parts, ..), _) => {
+                parts.push(bytes);
+                Ok(())
+            }
+            (Sink::File(_), Store::Bucket(_)) => Err(Kind::Internal("a file in a bucket".into()).into()),
+        }
+    }
+
+    /// Gives the object its name; with `written` it is read again first, or its tag tells.
+    fn close(
+        &self,
+        object: &Object<'_>,
+        sink: Sink<'_>,
+        meta: &Meta,
+        size: u64,
+        written: Option<[u8; 16]>,
+        hand: &mut Hand,
+    ) -> Result<()> {
+        let etag = match sink {
+            Sink::File(temporary) => {
+                let Store::Folder(folder) = &self.stores.destination else { return Ok(()) };
+                if let Some(written) = written {
+                    reread(&temporary.path, written, hand)?;
+                }
+                temporary.keep_time(folder, meta.modified)?;
+                return hand.pending.push(folder, temporary, size);
+            }
+            Sink::Parts(parts) => parts.finish()?,
+            Sink::Whole(parts, bucket, path) => bucket.put(path, parts)?,
+        };
+        let Some(written) = written else { return Ok(()) };
+        let there = Meta { size, modified: None, etag };
+        let destination = &self.stores.destination;
+        if tag(&there) == Some(written)
+            || md5_of(destination, object.destination, &[], &there, hand)? == written
+        {
+            return Ok(());
+        }
+        let path = destination.place(object.destination);
+        Err(Kind::File { path, message: "reads differently than it was written".into() }.into())
+    }
+}
+
+/// The MD5 of `prefix` and an object, by reading it.
+fn md5_of(store: &Store, path: &str, prefix: &[u8], meta: &Meta, hand: &mut Hand) -> Result<[u8; 16]> {
+    match store {
+        Store::Folder(folder) => file_md5(&folder.file(path)?, prefix, hand),
+        Store::Bucket(bucket) => {
+            let mut md5 = Md5::new();
+            md5.update(prefix);
+            if meta.size <= PART {
+                md5.update(bucket.get(path)?.1);
+            } else {
+                for piece in bucket.pieces(path, meta)? {
+                    md5.update(piece?);
+                }
+            }
+            Ok(md5.finalize().into())
+        }
+    }
+}
+
+/// The MD5 that a tag holds, if it looks like one. A match proves the contents; a mismatch proves nothing.
+fn tag(meta: &Meta) -> Option<[u8; 16]> {
+    let tag = meta.etag.as_deref()?.trim_matches('"');
+    HEXLOWER_PERMISSIVE.decode(tag.as_bytes()).ok()?.try_into().ok()
+}

@@ -1,0 +1,143 @@
+"""A private S3 service for the tests, which checks the signature of every request.
+
+`s3s-fs` is built from the Rust registry into the cache folder, once; it keeps a bucket as a folder
+and an object as a file of it. Standard library only.
+
+    python tests/s3.py              # builds it, quick when it is there
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from environments import cache_folder, locked
+
+VERSION = "0.13.0"
+START_SECONDS = 30
+ACCESS_KEY = "AKIATESTS"
+SECRET_KEY = "the-secret-of-the-tests"
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running service; `root` holds a folder per bucket."""
+
+    endpoint: str
+    root: Path
+    access_key: str = ACCESS_KEY
+    secret_key: str = field(default=SECRET_KEY, repr=False)
+
+    def make_bucket(self, name: str) -> Bucket:
+        """An empty bucket whose name is made of `name`."""
+        bucket = "b-" + hashlib.sha256(name.encode()).hexdigest()[:16]
+        shutil.rmtree(self.root / bucket, ignore_errors=True)
+        (self.root / bucket).mkdir()
+        return Bucket(self, bucket)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket of the service."""
+
+    service: S3
+    name: str
+
+    def spec(self, location: str, endpoint: str | None = None, **more: Any) -> dict[str, Any]:
+        """A store in it, in words that both 0.14.6 and 2.x take."""
+        return {
+            "protocol": "s3",
+            "endpoint": endpoint or self.service.endpoint,
+            "bucket": self.name,
+            "location": location,
+            "access_key": self.service.access_key,
+            "secret_key": self.service.secret_key,
+            "secure": False,
+            **more,
+        }
+
+    @property
+    def folder(self) -> Path:
+        """Where the service keeps the objects."""
+        return self.service.root / self.name
+
+    def objects(self) -> dict[str, bytes]:
+        """Every object by its key."""
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_bytes()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+def program() -> Path:
+    """The service's program, built first when it is not there."""
+    home = cache_folder() / f"s3s-fs-{VERSION}"
+    found = home / "bin" / "s3s-fs"
+    if found.is_file():
+        return found
+    with locked("s3s-fs"):
+        if not found.is_file():
+            with tempfile.TemporaryDirectory(prefix="s3s-fs.", dir=cache_folder()) as target:
+                subprocess.run(
+                    [
+                        *("cargo", "install", "s3s-fs", "--version", VERSION, "--locked"),
+                        *("--quiet", "--features", "binary", "--root", str(home)),
+                    ],
+                    env={**os.environ, "CARGO_TARGET_DIR": target},
+                    check=True,
+                )
+    return found
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[S3]:
+    """The service on a free port, its objects below `folder`; it ends with the block."""
+    root = folder / "buckets"
+    root.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(str(program()), "--host", "127.0.0.1", "--port", str(port)),
+                *("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, str(root)),
+            ],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "RUST_LOG": "warn"},
+        )
+    try:
+        _wait(process, port, folder / "log")
+        yield S3(f"127.0.0.1:{port}", root)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"s3s-fs did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+if __name__ == "__main__":
+    print(program(), file=sys.stderr)
