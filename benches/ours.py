@@ -18,7 +18,7 @@ import pyarrow
 
 import datajoint_migrate
 from datajoint_migrate.catalog.connection import resolve
-from datajoint_migrate.steps.archive import load_archive, read_archive, write_archive
+from datajoint_migrate.steps.backup.archive import load_archive, read_archive, write_archive
 
 
 def read_all(**arguments: Any) -> dict[str, Any]:

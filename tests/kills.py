@@ -19,8 +19,8 @@ from typing import Any
 
 from datajoint_migrate import NotFound, cutover, rename_schema, rollback
 from datajoint_migrate.catalog.connection import Session, resolve
-from datajoint_migrate.steps import preflight
-from datajoint_migrate.steps.moves import JOURNAL
+from datajoint_migrate.steps.cutover import preflight
+from datajoint_migrate.steps.cutover.moves import JOURNAL
 from snapshot import snapshot
 
 Call = Callable[[], Any]

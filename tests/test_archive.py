@@ -27,7 +27,7 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.catalog.programs import read_programs
-from datajoint_migrate.steps.archive import (
+from datajoint_migrate.steps.backup.archive import (
     Archived,
     check_backup,
     is_archive,
@@ -291,7 +291,7 @@ def test_views_triggers_and_routines_come_along_as_text(
 KILLED = """
 import os, signal, sys
 from datajoint_migrate.catalog.connection import resolve
-from datajoint_migrate.steps import archive
+from datajoint_migrate.steps.backup import archive
 url, verb, name, location, rows = sys.argv[1:]
 def die(event):
     if event["rows"] >= int(rows):

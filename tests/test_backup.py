@@ -29,7 +29,7 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.programs import read_programs
-from datajoint_migrate.steps.proof import prove_backup
+from datajoint_migrate.steps.backup.proof import prove_backup
 from full_pipeline import FullPipeline, reread
 from servers import Server
 from small import MICE, RECORDINGS, Small, make
@@ -440,7 +440,7 @@ def test_rows_that_have_no_parents_anyway_do_not_stop_a_restore(small: Small) ->
 def test_an_open_transaction_stops_the_exchange_and_nothing_is_lost(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datajoint_migrate.steps.exchange.LOCK_SECONDS", 1)
+    monkeypatch.setattr("datajoint_migrate.steps.backup.exchange.LOCK_SECONDS", 1)
     add_programs(small)
     backup(small, small.lab)
     before, made = rows(small.server, small.lab), programs(small, small.lab)

@@ -177,7 +177,7 @@ def test_a_schema_begun_in_another_charset_is_not_gone_on_with(latin: Old) -> No
 KILLED = """
 import os, signal
 from datajoint_migrate import migrate
-from datajoint_migrate.steps import plan
+from datajoint_migrate.steps.moving import plan
 plan.CHUNK_BYTES = 1500
 def die(event):
     if event["verb"] == "copy" and event["rows"] > 200:

@@ -28,7 +28,7 @@ from datajoint_migrate import (
     verify_schema_v20,
 )
 from datajoint_migrate.catalog.connection import resolve
-from datajoint_migrate.steps import moves, occupants
+from datajoint_migrate.steps.cutover import moves, occupants
 from full_pipeline import FullPipeline, fill, read_with, work_with
 from pair import make_pair
 from servers import Server

@@ -11,7 +11,7 @@ import pytest
 import environments
 from conftest import Fresh
 from datajoint_migrate import InvalidArgument, check_blobs, create_parallel_schema
-from datajoint_migrate.steps.damage import guess
+from datajoint_migrate.steps.checks.damage import guess
 from full_pipeline import FullPipeline
 from servers import Server
 

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Fresh
 from datajoint_migrate import copy_table_data, create_parallel_schema, verify_schema_v20
-from datajoint_migrate.steps import indexes
+from datajoint_migrate.steps.moving import indexes
 from servers import Server
 
 SOURCE, COPY = "idx_lab", "idx_lab_v20"
@@ -30,7 +30,8 @@ VALUES (1, 1, 'x', 0.1), (2, 2, 'y', 0.2), (3, 2, 'z', 0.3);"""
 KILLED = """
 import os, signal
 from datajoint_migrate import copy_table_data
-from datajoint_migrate.steps import indexes, route
+from datajoint_migrate.steps.moving import indexes
+from datajoint_migrate.steps.moving import route
 indexes.LARGE_SHARE = 0
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 {patch} = die
@@ -70,7 +71,7 @@ def test_what_is_postponed_is_there_again_after_the_load(
         build(*arguments)  # type: ignore[arg-type]
 
     build = indexes.build_postponed
-    monkeypatch.setattr("datajoint_migrate.steps.route.build_postponed", seen)
+    monkeypatch.setattr("datajoint_migrate.steps.moving.route.build_postponed", seen)
     before = keys(server, COPY)
     assert copy_table_data(SOURCE, COPY, "Unit", connection=server.url)["rows_copied"] == 3
     # The key of a foreign key, a counter and every unique key are needed during the load.

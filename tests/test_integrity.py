@@ -18,7 +18,7 @@ from datajoint_migrate import (
     verify_external_integrity,
 )
 from datajoint_migrate.catalog import read_schema, resolve
-from datajoint_migrate.steps import integrity
+from datajoint_migrate.steps.checks import integrity
 from servers import Server
 from small import RECORDINGS, Small, make
 

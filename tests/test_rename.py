@@ -20,7 +20,7 @@ from datajoint_migrate import (
     rename_schema,
 )
 from datajoint_migrate.catalog.connection import Session, resolve
-from datajoint_migrate.steps import actions, moves
+from datajoint_migrate.steps.cutover import actions, moves
 from pair import make_pair
 from servers import Server
 from snapshot import snapshot

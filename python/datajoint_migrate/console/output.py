@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from datajoint_migrate.errors import MigrationError
-from datajoint_migrate.steps.route import OnEvent
+from datajoint_migrate.steps.moving.route import OnEvent
 
 # Of the JSON lines: raised when a key changes its meaning or goes.
 VERSION = 1

@@ -18,16 +18,16 @@ from datajoint_migrate.errors import (
     InvalidArgument,
     Mismatch,
 )
-from datajoint_migrate.steps.building import Building, build, plan_schema
-from datajoint_migrate.steps.carrying import TRIGGER, carry
-from datajoint_migrate.steps.charset import check_charset
-from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
-from datajoint_migrate.steps.journal import forget, started
-from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
+from datajoint_migrate.steps.checks.charset import check_charset
 from datajoint_migrate.steps.lineage import with_neighbours
-from datajoint_migrate.steps.matching import Match, match_columns, prove
-from datajoint_migrate.steps.plan import LANES, copy_table
-from datajoint_migrate.steps.pointers import (
+from datajoint_migrate.steps.moving.building import Building, build, plan_schema
+from datajoint_migrate.steps.moving.carrying import TRIGGER, carry
+from datajoint_migrate.steps.moving.ends import Ends, open_ends, read_if_there, whole_map
+from datajoint_migrate.steps.moving.journal import forget, started
+from datajoint_migrate.steps.moving.keys import empty_parents, has_rows, prove_keys
+from datajoint_migrate.steps.moving.matching import Match, match_columns, prove
+from datajoint_migrate.steps.moving.plan import LANES, copy_table
+from datajoint_migrate.steps.moving.pointers import (
     FileJob,
     Pointed,
     Stores,
@@ -38,7 +38,7 @@ from datajoint_migrate.steps.pointers import (
     pointer,
     prove_tracked,
 )
-from datajoint_migrate.steps.route import OnEvent, run_copy
+from datajoint_migrate.steps.moving.route import OnEvent, run_copy
 from datajoint_migrate.target.charset import Charset
 
 logger = logging.getLogger("datajoint_migrate")
@@ -146,7 +146,7 @@ def copy_table_data(
         stores = Stores.find(source_stores, dest_stores, store_map)
         if closure:
             # A sample is made of copies of tables, so that module needs this one.
-            from datajoint_migrate.steps.closure import Seed
+            from datajoint_migrate.steps.moving.closure import Seed
             from datajoint_migrate.steps.sample import copy_closed_table
 
             closed = copy_closed_table(

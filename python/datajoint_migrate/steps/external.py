@@ -24,10 +24,10 @@ from datajoint_migrate.errors import (
     NotFound,
     Unconvertible,
 )
-from datajoint_migrate.steps.building import origin_of
-from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there
-from datajoint_migrate.steps.plan import key_index
-from datajoint_migrate.steps.pointers import (
+from datajoint_migrate.steps.moving.building import origin_of
+from datajoint_migrate.steps.moving.ends import Ends, open_ends, read_if_there
+from datajoint_migrate.steps.moving.plan import key_index
+from datajoint_migrate.steps.moving.pointers import (
     FileJob,
     Stores,
     check_places,
@@ -35,7 +35,7 @@ from datajoint_migrate.steps.pointers import (
     move_files,
     pointer,
 )
-from datajoint_migrate.steps.route import OnEvent
+from datajoint_migrate.steps.moving.route import OnEvent
 from datajoint_migrate.target.ddl import parse
 from datajoint_migrate.target.types import convert_column
 

@@ -10,8 +10,8 @@ from datajoint_migrate import _core
 from datajoint_migrate.catalog.stores import Store
 from datajoint_migrate.catalog.stores import dest_stores as read_dest_stores
 from datajoint_migrate.errors import InvalidArgument
-from datajoint_migrate.steps.pointers import Stores
-from datajoint_migrate.steps.route import OnEvent
+from datajoint_migrate.steps.moving.pointers import Stores
+from datajoint_migrate.steps.moving.route import OnEvent
 
 logger = logging.getLogger("datajoint_migrate")
 

@@ -19,7 +19,7 @@ from datajoint_migrate.catalog.jobs import JOBS, Job, count_reserved, read_jobs
 from datajoint_migrate.catalog.packed import unpack_key
 from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.errors import ServerError, Unconvertible
-from datajoint_migrate.steps.ends import Ends, check_names, open_ends
+from datajoint_migrate.steps.moving.ends import Ends, check_names, open_ends
 from datajoint_migrate.target.jobs import (
     CONNECTION_MAX,
     NAME_CHARACTERS,

@@ -9,7 +9,7 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import InvalidArgument
-from datajoint_migrate.steps.ends import read_if_there, schema_of
+from datajoint_migrate.steps.moving.ends import read_if_there, schema_of
 from datajoint_migrate.target.lineage import CREATE, LINEAGE, ROWS_PER_INSERT, Lineage, compute
 
 

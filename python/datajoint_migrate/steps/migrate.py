@@ -12,8 +12,17 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.programs import read_programs
 from datajoint_migrate.catalog.tables import Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
-from datajoint_migrate.steps import journal
-from datajoint_migrate.steps.building import (
+from datajoint_migrate.steps.checks.compare import Comparing, check_tolerance, compare_tables
+from datajoint_migrate.steps.checks.verify import verify
+from datajoint_migrate.steps.copying import (
+    Loading,
+    keep_auto_increment,
+    raise_missing,
+    user_tables,
+)
+from datajoint_migrate.steps.lineage import with_neighbours
+from datajoint_migrate.steps.moving import journal
+from datajoint_migrate.steps.moving.building import (
     Building,
     build,
     carry_programs,
@@ -23,26 +32,18 @@ from datajoint_migrate.steps.building import (
     plan_schema,
     prove_built,
 )
-from datajoint_migrate.steps.carrying import STILL, TRIGGER
-from datajoint_migrate.steps.compare import Comparing, check_tolerance, compare_tables
-from datajoint_migrate.steps.copying import (
-    Loading,
-    keep_auto_increment,
-    raise_missing,
-    user_tables,
-)
-from datajoint_migrate.steps.ends import (
+from datajoint_migrate.steps.moving.carrying import STILL, TRIGGER
+from datajoint_migrate.steps.moving.ends import (
     Ends,
     check_names,
     open_ends,
     read_if_there,
     schema_exists,
 )
-from datajoint_migrate.steps.keys import find_orphans, has_rows
-from datajoint_migrate.steps.lineage import with_neighbours
-from datajoint_migrate.steps.matching import prove
-from datajoint_migrate.steps.plan import JOURNAL, LANES, POSTPONED
-from datajoint_migrate.steps.pointers import (
+from datajoint_migrate.steps.moving.keys import find_orphans, has_rows
+from datajoint_migrate.steps.moving.matching import prove
+from datajoint_migrate.steps.moving.plan import JOURNAL, LANES, POSTPONED
+from datajoint_migrate.steps.moving.pointers import (
     FileJob,
     Stores,
     check_places,
@@ -52,8 +53,7 @@ from datajoint_migrate.steps.pointers import (
     move_files,
     prove_tracked,
 )
-from datajoint_migrate.steps.route import OnEvent, copy_again, run_copy, source_name
-from datajoint_migrate.steps.verify import verify
+from datajoint_migrate.steps.moving.route import OnEvent, copy_again, run_copy, source_name
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
 from datajoint_migrate.target.lineage import LINEAGE

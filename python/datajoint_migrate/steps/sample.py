@@ -11,9 +11,6 @@ from datajoint_migrate import _core
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch, NotFound
-from datajoint_migrate.steps.building import build, carry_programs, plan_schema, prove_built
-from datajoint_migrate.steps.carrying import STILL
-from datajoint_migrate.steps.closure import Closure, Name, Seed
 from datajoint_migrate.steps.copying import (
     Loading,
     keep_auto_increment,
@@ -22,15 +19,24 @@ from datajoint_migrate.steps.copying import (
     triggers_of,
     user_tables,
 )
-from datajoint_migrate.steps.ends import Ends, check_names, open_ends, read_if_there, whole_map
-from datajoint_migrate.steps.journal import forget, started
-from datajoint_migrate.steps.keys import has_rows, prove_keys
 from datajoint_migrate.steps.lineage import with_neighbours
-from datajoint_migrate.steps.matching import prove
-from datajoint_migrate.steps.plan import LANES, copy_plan
-from datajoint_migrate.steps.pointers import Stores, check_places, file_jobs, final_name
-from datajoint_migrate.steps.referenced import move_referenced
-from datajoint_migrate.steps.route import OnEvent
+from datajoint_migrate.steps.moving.building import build, carry_programs, plan_schema, prove_built
+from datajoint_migrate.steps.moving.carrying import STILL
+from datajoint_migrate.steps.moving.closure import Closure, Name, Seed
+from datajoint_migrate.steps.moving.ends import (
+    Ends,
+    check_names,
+    open_ends,
+    read_if_there,
+    whole_map,
+)
+from datajoint_migrate.steps.moving.journal import forget, started
+from datajoint_migrate.steps.moving.keys import has_rows, prove_keys
+from datajoint_migrate.steps.moving.matching import prove
+from datajoint_migrate.steps.moving.plan import LANES, copy_plan
+from datajoint_migrate.steps.moving.pointers import Stores, check_places, file_jobs, final_name
+from datajoint_migrate.steps.moving.referenced import move_referenced
+from datajoint_migrate.steps.moving.route import OnEvent
 from datajoint_migrate.target.declare import check_map
 
 

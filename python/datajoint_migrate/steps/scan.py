@@ -7,8 +7,8 @@ from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.tables import find_table, read_schema
-from datajoint_migrate.steps.ends import schema_of
-from datajoint_migrate.steps.plan import CHUNK_BYTES, LANES, key_index
+from datajoint_migrate.steps.moving.ends import schema_of
+from datajoint_migrate.steps.moving.plan import CHUNK_BYTES, LANES, key_index
 
 BATCH_BYTES = 4 << 20
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from datajoint_migrate.catalog.tables import read_schema
-from datajoint_migrate.steps.building import (
+from datajoint_migrate.steps.copying import copy_all_data
+from datajoint_migrate.steps.lineage import with_neighbours
+from datajoint_migrate.steps.moving.building import (
     build,
     carry_programs,
     check_destination,
@@ -15,10 +17,8 @@ from datajoint_migrate.steps.building import (
     plan_schema,
     prove_built,
 )
-from datajoint_migrate.steps.carrying import STILL
-from datajoint_migrate.steps.copying import copy_all_data
-from datajoint_migrate.steps.ends import open_ends, whole_map
-from datajoint_migrate.steps.lineage import with_neighbours
+from datajoint_migrate.steps.moving.carrying import STILL
+from datajoint_migrate.steps.moving.ends import open_ends, whole_map
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.types import ExternalMode, Unsigned
 

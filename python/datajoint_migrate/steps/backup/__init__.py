@@ -1,0 +1,1 @@
+"""A schema kept safe, on a server or in an archive, and put back."""

@@ -1,0 +1,329 @@
+"""A schema in an archive: a folder with a manifest and Parquet files, and back onto a server."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from datajoint_migrate import _core
+from datajoint_migrate.catalog.connection import Server
+from datajoint_migrate.catalog.externals import TRACKING
+from datajoint_migrate.catalog.programs import Kind, Program, read_programs
+from datajoint_migrate.catalog.stores import Store, get_store
+from datajoint_migrate.catalog.stores import source_stores as stores_of
+from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
+from datajoint_migrate.errors import ArchiveFailed, DestinationNotEmpty, InvalidArgument, NotFound
+from datajoint_migrate.steps.moving.ends import schema_exists
+from datajoint_migrate.steps.moving.journal import started
+from datajoint_migrate.steps.moving.keys import has_rows
+from datajoint_migrate.steps.moving.plan import (
+    CHUNK_BYTES,
+    JOURNAL,
+    LANES,
+    MEMORY_BYTES,
+    POSTPONED,
+    key_index,
+)
+from datajoint_migrate.steps.moving.route import OnEvent
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+MANIFEST = "manifest.json"
+UNFINISHED = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class ArchivedTable:
+    """One table as it was: `create` is what SHOW CREATE TABLE said."""
+
+    name: str
+    create: str = field(repr=False)
+    columns: tuple[Column, ...] = field(repr=False)
+    primary_key: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What an archive holds, as its checked manifest says."""
+
+    location: str
+    schema: str
+    charset: str
+    collation: str
+    tables: dict[str, ArchivedTable]
+    programs: list[Program]
+    snapshot: dict[str, Any]
+    server_version: str
+    rows: int
+    bytes: int
+
+
+def is_archive(name: Any) -> bool:
+    """Whether a backup's name means an archive (a path with a separator, a URL), not a schema."""
+    if isinstance(name, os.PathLike):
+        return True
+    text = str(name)
+    separators = {"/", os.sep, os.altsep} - {None}
+    return bool(URL.match(text)) or any(str(mark) in text for mark in separators)
+
+
+def folder_of(location: Any) -> Path:
+    """The folder of an archive; raises `InvalidArgument` for a URL that leads elsewhere."""
+    text = os.fspath(location) if isinstance(location, os.PathLike) else str(location)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if URL.match(text):
+        raise InvalidArgument(
+            f"an archive cannot be read or written at {text}",
+            hint="archives are folders: write to one and copy it to the bucket, or the other way",
+        )
+    return Path(text).expanduser().absolute()
+
+
+def write_archive(
+    server: Server,
+    schema: str,
+    location: Any,
+    *,
+    with_files: bool = False,
+    source_stores: Mapping[str, Any] | None = None,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> dict[str, Any]:
+    """Write all tables of a schema, hidden ones included, to a new archive, as of one instant.
+
+    `with_files` copies the objects of the schema's external stores (folders only) that rows refer
+    to, to `files/<store>/`, under their own paths. A call that was interrupted is resumed by the
+    same call: files that still hold what the tables hold are kept, the others written again, so
+    all of the archive is of one instant.
+
+    Returns `tables_backed_up`, `rows_backed_up`, `backup_location`, `bytes` (of the chunk files),
+    `files_backed_up`, `snapshot` (kind, time, position in the binary log), `tables` (rows by
+    name), `time_taken`.
+
+    Raises `NotFound`, `DestinationNotEmpty` when the folder holds anything but an unfinished
+    archive, `StoreMissing`, `ExternalMissing` and `ArchiveFailed`.
+    """
+    began = time.monotonic()
+    folder = folder_of(location)
+    refuse_used(folder)
+    with server.session(read_only=True) as session:
+        found = read_schema(session, schema)
+        programs = read_programs(session, schema)
+    plan = backup_plan(server, found, folder, lanes, programs)
+    if with_files:
+        plan["stores"] = _stores(found, stores_of(source_stores))
+    summary = _core.backup(plan, on_event)
+    return {
+        "tables_backed_up": len(summary["tables"]),
+        "rows_backed_up": summary["rows"],
+        "backup_location": str(folder),
+        "bytes": summary["bytes"],
+        "files_backed_up": summary["files"],
+        "snapshot": summary["snapshot"],
+        "tables": summary["tables"],
+        "time_taken": time.monotonic() - began,
+    }
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises `DestinationNotEmpty` unless an archive can be begun or continued in the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise DestinationNotEmpty(f"{folder} is a file", hint="name a folder")
+    if (folder / MANIFEST).exists():
+        raise DestinationNotEmpty(
+            f"{folder} already holds a finished archive", hint="name another folder"
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / UNFINISHED).exists():
+        raise DestinationNotEmpty(
+            f"{folder} already holds something that is no archive",
+            hint="name a folder that is empty or does not exist",
+        )
+
+
+def backup_plan(
+    server: Server, schema: Schema, folder: Path, lanes: int, programs: Iterable[Program] = ()
+) -> dict[str, Any]:
+    """The engine's plan: plain values, readable before anything happens."""
+    passing = (JOURNAL, POSTPONED)
+    tables = [table for table in schema.tables.values() if table.name not in passing]
+    return {
+        "source": server.spec(),
+        "archive": str(folder),
+        "tool": f"datajoint-migrate {_core.__version__}",
+        "schema": schema.name,
+        "charset": schema.charset,
+        "collation": schema.collation,
+        "lanes": lanes,
+        "chunk_bytes": CHUNK_BYTES,
+        "memory_bytes": MEMORY_BYTES,
+        "tables": [_planned(table) for table in tables],
+        "programs": [asdict(program) for program in programs],
+        "stores": [],
+    }
+
+
+def _planned(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "create": table.create,
+        "columns": [asdict(column) for column in table.columns],
+        "primary_key": list(table.primary_key),
+        "key": list(table.walk_key),
+        "index": key_index(table),
+        "rows": table.rows,
+        "data_bytes": table.data_bytes,
+    }
+
+
+def _stores(schema: Schema, stores: Mapping[str, Store]) -> list[dict[str, Any]]:
+    """The stores whose objects rows of the schema refer to, as the engine wants them."""
+    reads: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for table in schema.tables.values():
+        for key in table.foreign_keys:
+            if key.ref_table.startswith(TRACKING) and key.ref_schema == schema.name:
+                column = {"schema": schema.name, "table": table.name, "column": key.columns[0]}
+                reads[key.ref_table].append(column)
+    found = []
+    for tracking, columns in sorted(reads.items()):
+        store = get_store(stores, tracking.removeprefix(TRACKING), "source")
+        if store.protocol != "file":
+            raise InvalidArgument(
+                f"the files of the {store.protocol} store {store.name!r} cannot be backed up",
+                hint="with_files=True works for stores of protocol 'file'; buckets have versions",
+            )
+        found.append(
+            {
+                "store": store.name,
+                "location": store.location,
+                "tracking_table": tracking,
+                "subfolding": list(store.subfolding),
+                "reads": columns,
+            }
+        )
+    return found
+
+
+def check_backup(
+    backup: Any, subset: str = "all", *, lanes: int = LANES, on_event: OnEvent = None
+) -> dict[str, Any]:
+    """Prove an archive without a server.
+
+    Every file must be there with its size. Those of the `subset` are read in full: their BLAKE3
+    hashes, their rows, and that the rows are what the server had. `subset` is "all", "n/m" (the
+    nth of m parts), "x%", or a size ("500M"); the same one means the same files every time.
+
+    Returns `ok`, `schema`, `tables`, `files`, `files_read`, `bytes_read`, `rows`, `problems` (a
+    list of `file`, `table`, `problem`), `time_taken`. Raises `InvalidArgument` for a wrong subset
+    and `NotFound` when there is no such folder.
+    """
+    folder = folder_of(backup)
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}", context={"archive": str(folder)})
+    plan = {"archive": str(folder), "subset": str(subset), "lanes": lanes}
+    return _core.check_archive(plan, on_event)
+
+
+def read_archive(location: Any) -> Archived:
+    """What an archive holds. Raises `ArchiveFailed` when it is none, or its manifest is wrong."""
+    folder = folder_of(location)
+    manifest = _core.read_manifest({"archive": str(folder)})
+    return Archived(
+        location=str(folder),
+        schema=manifest["schema"],
+        charset=manifest["charset"],
+        collation=manifest["collation"],
+        tables={table["name"]: _archived(table) for table in manifest["tables"]},
+        programs=[_program(item, manifest["schema"]) for item in manifest["programs"] or ()],
+        snapshot=manifest["snapshot"],
+        server_version=manifest["server_version"],
+        rows=manifest["totals"]["rows"],
+        bytes=manifest["totals"]["bytes"],
+    )
+
+
+def _archived(table: Mapping[str, Any]) -> ArchivedTable:
+    return ArchivedTable(
+        name=table["name"],
+        create=table["create"],
+        columns=tuple(Column(**column) for column in table["columns"]),
+        primary_key=tuple(table["primary_key"]),
+        rows=table["rows"],
+    )
+
+
+def _program(item: Any, schema: str) -> Program:
+    """A program of the manifest, which may say anything."""
+    try:
+        program = Program(**item)
+    except TypeError:
+        raise ArchiveFailed(f"{MANIFEST}: what it says of a program cannot be read") from None
+    texts = [getattr(program, part.name) for part in fields(Program)]
+    kinds = get_args(Kind)
+    if (
+        program.kind not in kinds
+        or program.schema != schema
+        or not program.name
+        or not all(isinstance(text, str | None) for text in texts)
+    ):
+        raise ArchiveFailed(f"{MANIFEST}: what it says of the program {program.name!r} cannot be")
+    return program
+
+
+def load_archive(
+    server: Server,
+    archived: Archived,
+    dest_schema: str,
+    *,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> dict[str, int]:
+    """Load an archive into the tables of `dest_schema`, which are there and empty.
+
+    Every file is proved before it is loaded, and every table is read back afterwards: its rows are
+    those of the manifest to the last bit. A call that was interrupted is resumed by the same call.
+    Foreign keys are not checked here.
+
+    Returns the rows of each table. Raises `NotFound` for a table that is missing,
+    `DestinationNotEmpty`, `ArchiveFailed` naming the file, `Mismatch` naming the table.
+    """
+    with server.session() as session:
+        if not schema_exists(session, dest_schema):
+            raise NotFound(f"there is no schema {dest_schema!r}", hint="make its tables first")
+        there = read_schema(session, dest_schema).tables
+        missing = [name for name in archived.tables if name not in there]
+        if missing:
+            raise NotFound(
+                f"{dest_schema} has no table {missing[0]!r}",
+                hint="make all tables of the archive first",
+                context={"tables": missing},
+            )
+        begun = started(session, [dest_schema])
+        full = [
+            name
+            for name in archived.tables
+            if (dest_schema, name) not in begun and has_rows(session, dest_schema, name)
+        ]
+        if full:
+            raise DestinationNotEmpty(
+                f"{dest_schema}.{full[0]} already holds rows",
+                hint="rows are never merged: restore into empty tables",
+                context={"tables": full},
+            )
+    summary = _core.restore(
+        {
+            "archive": archived.location,
+            "destination": server.spec(),
+            "schema": dest_schema,
+            "lanes": lanes,
+            "memory_bytes": MEMORY_BYTES,
+        },
+        on_event,
+    )
+    return {str(name): int(rows) for name, rows in summary["tables"].items()}

@@ -1,0 +1,1 @@
+"""Looking at schemas, copies, stores and servers; nothing is changed."""

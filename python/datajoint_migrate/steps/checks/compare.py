@@ -1,0 +1,258 @@
+"""Do production and its copy hold the same values?"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datajoint_migrate import _core
+from datajoint_migrate.catalog.externals import External, externals_of
+from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
+from datajoint_migrate.errors import InvalidArgument, NotFound, Unconvertible
+from datajoint_migrate.steps.checks.structure import compare_programs, compare_structure
+from datajoint_migrate.steps.moving.ends import Ends, open_ends
+from datajoint_migrate.steps.moving.matching import pair_up
+from datajoint_migrate.steps.moving.plan import LANES, compare_plan, compare_table, comparison
+from datajoint_migrate.steps.moving.route import OnEvent
+
+logger = logging.getLogger("datajoint_migrate")
+
+
+def compare_query_results(
+    prod_schema: str,
+    test_schema: str,
+    table: str,
+    tolerance: float = 1e-6,
+    connection: Any = None,
+    *,
+    dest_connection: Any = None,
+    adapters: Mapping[str, str] | None = None,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> dict[str, Any]:
+    """Compare one table of production with its copy, by meaning.
+
+    Rows meet by the whole key, columns by name. Floats may differ by `tolerance`, absolute or
+    relative. A BINARY(16) pointer equals the JSON made from it, text is compared as Unicode,
+    numbers by value. Columns only the copy has, such as job metadata, are noted.
+
+    Returns `match`, `row_count` (of production), `test_row_count`, `discrepancies` (dicts with
+    `kind` and, for rows, `key` and `columns`; at most 1000), `truncated`, `notes`, `time_taken`.
+    A table the copy lacks is a discrepancy; one that neither side has raises `NotFound`.
+    """
+    check_tolerance(tolerance)
+    with open_ends(connection, dest_connection) as ends:
+        prod = read_schema(ends.source, prod_schema)
+        test = read_schema(ends.destination, test_schema)
+        try:
+            name = find_table(prod, table).name
+        except NotFound:
+            name = find_table(test, table).name
+        found = compare_tables(
+            ends,
+            [(prod, test, name)],
+            tolerance,
+            adapters=adapters,
+            lanes=lanes,
+            on_event=on_event,
+        )
+        return found[prod_schema, name]
+
+
+def compare_schemas(
+    prod_schema: str,
+    test_schema: str,
+    tolerance: float = 1e-6,
+    *,
+    connection: Any = None,
+    dest_connection: Any = None,
+    adapters: Mapping[str, str] | None = None,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> dict[str, Any]:
+    """Compare all user tables of two schemas, as `compare_query_results` does one, and their DDL.
+
+    Returns `match` (of all values), `tables` (name → the result of that table), `row_count`,
+    `time_taken`, `structure` (differences of columns, keys, indexes, defaults, checks, views,
+    triggers, routines and events: dicts with `table`, `what`, `name`, `prod`, `test`) and
+    `structure_match`. Tables that only one side has count as mismatches.
+    """
+    check_tolerance(tolerance)
+    with open_ends(connection, dest_connection) as ends:
+        prod = read_schema(ends.source, prod_schema)
+        test = read_schema(ends.destination, test_schema)
+        found = compare_tables(
+            ends,
+            [(prod, test, name) for name in table_names(prod, test)],
+            tolerance,
+            adapters=adapters,
+            lanes=lanes,
+            on_event=on_event,
+        )
+        tables = {name: result for (_, name), result in found.items()}
+        externals = {
+            table.name: externals_of(ends.source, prod, table, adapters)
+            for table in prod.tables.values()
+        }
+        structure = compare_structure(prod, test, externals)
+        structure += compare_programs(ends.source, ends.destination, prod.name, test.name)
+        return {
+            "match": all(result["match"] for result in tables.values()),
+            "tables": tables,
+            "row_count": sum(result["row_count"] for result in tables.values()),
+            "time_taken": sum(result["time_taken"] for result in tables.values()),
+            "structure": structure,
+            "structure_match": not structure,
+        }
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Raises `InvalidArgument` for a tolerance that is no number of 0 or more."""
+    if not tolerance >= 0:
+        raise InvalidArgument(f"tolerance is {tolerance!r}", hint="give a number of 0 or more")
+
+
+def table_names(prod: Schema, test: Schema) -> list[str]:
+    """User tables of either schema; 2.x's own job tables are not among them."""
+    names = {*prod.tables, *test.tables}
+    return sorted(name for name in names if not name.startswith("~"))
+
+
+def compare_tables(
+    ends: Ends,
+    wanted: Iterable[tuple[Schema, Schema, str]],
+    tolerance: float,
+    *,
+    adapters: Mapping[str, str] | None = None,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compare tables (production schema, copy, table name) in one run of the engine.
+
+    Keys of the result are production schema and table name.
+    """
+    comparing = Comparing(ends, wanted, tolerance, adapters)
+    comparing.run(ends, lanes, on_event)
+    return comparing.results
+
+
+class Comparing:
+    """Pairs of tables to be compared, and what came of it.
+
+    `results`: production schema and table name → result of `compare_query_results`.
+    """
+
+    def __init__(
+        self,
+        ends: Ends,
+        wanted: Iterable[tuple[Schema, Schema, str]],
+        tolerance: float,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tolerance = tolerance
+        self.results: dict[tuple[str, str], dict[str, Any]] = {}
+        self._plans: dict[tuple[str, str], dict[str, Any]] = {}
+        for prod, test, name in wanted:
+            result = self.results[prod.name, name] = _empty()
+            missing = [schema.name for schema in (prod, test) if name not in schema.tables]
+            if missing:
+                kind = "missing_table" if missing[0] == test.name else "extra_table"
+                _mismatch(result, {"kind": kind, "schema": missing[0], "table": name})
+                continue
+            plan = _table_plan(ends, prod, test, name, adapters, result)
+            if plan is not None:
+                self._plans[prod.name, name] = plan
+        self._waiting = set(self._plans)
+        # What the columns alone tell stays true whatever the rows say.
+        self._of_columns = copy.deepcopy(self.results)
+
+    def comparison(self, names: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """The engine's comparison of these tables, for a copy that compares what it copied."""
+        plans = [self._plans[name] for name in names if name in self._plans]
+        return comparison(plans, tolerance=self.tolerance)
+
+    def take(self, found: Iterable[dict[str, Any]]) -> None:
+        """Keep what the engine has found."""
+        for table in found:
+            name = table["source_schema"], table["source_table"]
+            self.results[name] = copy.deepcopy(self._of_columns[name])
+            _take(self.results[name], table)
+            self._waiting.discard(name)
+
+    def run(self, ends: Ends, lanes: int, on_event: OnEvent) -> set[tuple[str, str]]:
+        """Compare what nothing was found about yet; returns the tables that differ."""
+        waiting = {name: plan for name, plan in self._plans.items() if name in self._waiting}
+        if not waiting:
+            return set()
+        plan = compare_plan(
+            ends.specs(), list(waiting.values()), tolerance=self.tolerance, lanes=lanes
+        )
+        self.take(_core.compare(plan, on_event)["tables"])
+        return {name for name in waiting if not self.results[name]["match"]}
+
+
+def _empty() -> dict[str, Any]:
+    return {
+        "match": True,
+        "row_count": 0,
+        "test_row_count": 0,
+        "discrepancies": [],
+        "truncated": False,
+        "notes": [],
+        "time_taken": 0.0,
+    }
+
+
+def _mismatch(result: dict[str, Any], discrepancy: dict[str, Any]) -> None:
+    result["match"] = False
+    result["discrepancies"].append(discrepancy)
+
+
+def _take(result: dict[str, Any], found: dict[str, Any]) -> None:
+    result["match"] = result["match"] and found["match"]
+    result["row_count"] = found["row_count"]
+    result["test_row_count"] = found["destination_row_count"]
+    result["discrepancies"] += found["discrepancies"]
+    result["truncated"] = found["truncated"]
+    result["time_taken"] = found["time_taken"]
+
+
+def _table_plan(
+    ends: Ends,
+    prod: Schema,
+    test: Schema,
+    name: str,
+    adapters: Mapping[str, str] | None,
+    result: dict[str, Any],
+) -> dict[str, Any] | None:
+    source, destination = prod.tables[name], test.tables[name]
+    externals = externals_of(ends.source, prod, source, adapters)
+    try:
+        match = pair_up(source, destination, externals)
+    except Unconvertible as error:
+        _mismatch(result, {"kind": "type", "table": name, "error": error.message})
+        return None
+    for column in match.source_only:
+        _mismatch(result, {"kind": "missing_column", "table": name, "column": column})
+    if match.destination_only:
+        result["notes"].append(
+            f"{test.name}.{name} has columns that {prod.name} does not have: "
+            + ", ".join(match.destination_only)
+        )
+    paired = {pair.source.name for pair in match.pairs}
+    unpaired = [column for column in source.walk_key if column not in paired]
+    if unpaired:
+        _mismatch(result, {"kind": "key", "table": name, "columns": unpaired})
+        return None
+    tracking = {
+        column: _tracking(source, external)
+        for column, external in externals.items()
+        if external.kind == "blob"
+    }
+    return compare_table(source, destination, match, tracking)
+
+
+def _tracking(source: Table, external: External) -> dict[str, str]:
+    return {"tracking_schema": source.schema, "tracking_table": external.tracking_table}

@@ -1,0 +1,186 @@
+"""Is everything there that a migration will need? Each check is fine, or says how to mend it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.externals import externals_of
+from datajoint_migrate.catalog.grants import Grants, read_grants
+from datajoint_migrate.catalog.tables import Schema, read_schema
+from datajoint_migrate.errors import MigrationError
+from datajoint_migrate.steps.moving.ends import Ends, open_ends
+from datajoint_migrate.steps.moving.pointers import Stores
+
+READ = ("SELECT",)
+PROGRAMS = ("SHOW VIEW", "TRIGGER", "EVENT")
+WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES")
+OLDEST = (8, 0)
+
+Check = dict[str, Any]
+
+
+def check_setup(
+    schema_map: Mapping[str, str] | None = None,
+    *,
+    source_stores: Mapping[str, Any] | None = None,
+    dest_stores: Mapping[str, Any] | None = None,
+    store_map: Mapping[str, str] | None = None,
+    adapters: Mapping[str, str] | None = None,
+    copy_files: bool = False,
+    connection: Any = None,
+    dest_connection: Any = None,
+) -> dict[str, Any]:
+    """Look at connections, privileges, servers and stores, before a migration; changes nothing.
+
+    Returns `ok` and `checks`: dicts with `name`, `ok` (False only for what a migration cannot do
+    without), `detail` and `hint`, what to do. Raises `ConnectionFailed` when a server cannot be
+    reached: nothing else can be looked at then.
+    """
+    checks: list[Check] = []
+    names = dict(schema_map or {})
+    with open_ends(connection, dest_connection) as ends:
+        source, destination = read_grants(ends.source), read_grants(ends.destination)
+        checks.append(
+            _check("source", True, f"{ends.source.server.address}, {_server(ends.source)}")
+        )
+        checks.append(_destination(ends))
+        checks.append(_snapshot(source, names))
+        for schema in names:
+            checks.append(_rights(f"read {schema}", source, READ, schema))
+            checks.append(_rights(f"programs of {schema}", source, PROGRAMS, schema, needed=False))
+        for schema in names.values():
+            checks.append(_rights(f"write {schema}", destination, WRITE, schema))
+        checks += _settings(ends)
+        stores = Stores.find(source_stores, dest_stores, store_map)
+        checks += _stores(ends, list(names), stores, adapters, copy_files)
+    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+
+
+def _check(name: str, ok: bool, detail: str, hint: str | None = None) -> Check:
+    return {"name": name, "ok": ok, "detail": detail, "hint": hint}
+
+
+def _server(session: Session) -> str:
+    return ("MariaDB " if session.is_mariadb else "MySQL ") + ".".join(map(str, session.version))
+
+
+def _destination(ends: Ends) -> Check:
+    there = ends.destination
+    detail = f"{there.server.address}, {_server(there)}"
+    if ends.same_server:
+        detail += ", the source's server"
+    if there.is_mariadb:
+        return _check(
+            "destination",
+            False,
+            detail,
+            "2.x cannot insert into store columns on MariaDB: take MySQL 8.0 or newer",
+        )
+    old = there.version < OLDEST
+    return _check("destination", not old, detail, "take MySQL 8.0 or newer" if old else None)
+
+
+def _snapshot(grants: Grants, names: Mapping[str, str]) -> Check:
+    if grants.has("RELOAD"):
+        return _check("snapshot", True, "all connections can read one instant")
+    if names and all(grants.has("LOCK TABLES", name) for name in names):
+        return _check("snapshot", True, "all connections can read one instant, by LOCK TABLES")
+    return _check(
+        "snapshot",
+        True,
+        "one connection alone can read one instant: slower",
+        "grant RELOAD, or LOCK TABLES on the source schemas",
+    )
+
+
+def _rights(
+    name: str, grants: Grants, privileges: tuple[str, ...], schema: str, needed: bool = True
+) -> Check:
+    missing = grants.missing(privileges, schema)
+    if not missing:
+        return _check(name, True, "all privileges")
+    return _check(
+        name,
+        not needed,
+        f"{', '.join(missing)} not seen on the whole schema",
+        f"grant {', '.join(missing)} on `{schema}`.*, or make sure a role has it",
+    )
+
+
+def _settings(ends: Ends) -> list[Check]:
+    checks = []
+    there = ends.destination
+    infile = str(there.query("SELECT @@GLOBAL.local_infile")[0][0]) == "1"
+    checks.append(
+        _check(
+            "loading",
+            True,
+            "LOAD DATA LOCAL" if infile else "INSERT statements: slower",
+            None if infile else "SET GLOBAL local_infile = ON on the destination",
+        )
+    )
+    ours, theirs = (
+        int(session.query("SELECT @@GLOBAL.max_allowed_packet")[0][0])
+        for session in (ends.source, there)
+    )
+    checks.append(
+        _check(
+            "largest row",
+            theirs >= ours,
+            f"{theirs >> 20} MiB at the destination, {ours >> 20} MiB at the source",
+            None if theirs >= ours else f"SET GLOBAL max_allowed_packet = {ours}",
+        )
+    )
+    return checks
+
+
+def _stores(
+    ends: Ends,
+    names: list[str],
+    stores: Stores,
+    adapters: Mapping[str, str] | None,
+    copy_files: bool,
+) -> list[Check]:
+    uses: dict[str, set[str]] = {}
+    checks = []
+    for name in names:
+        try:
+            schema = read_schema(ends.source, name)
+            for store, kinds in _kinds(ends, schema, adapters).items():
+                uses.setdefault(store, set()).update(kinds)
+        except MigrationError as error:
+            checks.append(_check(f"schema {name}", False, error.message, error.hint))
+    for store, kinds in sorted(uses.items()):
+        checks.append(_store(store, stores, writes=copy_files or "attach" in kinds))
+    return checks
+
+
+def _kinds(ends: Ends, schema: Schema, adapters: Mapping[str, str] | None) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table in schema.tables.values():
+        for external in externals_of(ends.source, schema, table, adapters).values():
+            found.setdefault(external.store, set()).add(external.kind)
+    return found
+
+
+def _store(name: str, stores: Stores, writes: bool) -> Check:
+    try:
+        origin, target = stores.of_source(name), stores.of_destination(name)
+    except MigrationError as error:
+        return _check(f"store {name}", False, error.message, error.hint)
+    detail = f"{origin.protocol} {origin.location}"
+    if target.location != origin.location:
+        detail += f" → {target.protocol} {target.location}"
+    for store, right, word in ((origin, os.R_OK, "read"), (target, os.W_OK, "written")):
+        if store.protocol != "file" or (store is target and not writes):
+            continue
+        if not os.path.isdir(store.location):
+            hint = "mount it, or correct the location"
+            return _check(f"store {name}", False, f"{store.location} is no folder", hint)
+        if not os.access(store.location, right | os.X_OK):
+            hint = "run as a user who may, or change the folder's rights"
+            return _check(f"store {name}", False, f"{store.location} cannot be {word}", hint)
+    return _check(f"store {name}", True, detail)

@@ -1,0 +1,1 @@
+"""Schemas change names and places, journalled, and back again."""

@@ -1,0 +1,1 @@
+"""What every step that moves rows or files is made of."""

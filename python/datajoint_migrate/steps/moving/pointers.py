@@ -1,0 +1,257 @@
+"""Where the pointers of external columns lead on both sides, and the files behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datajoint_migrate import _core
+from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.externals import External, externals_of
+from datajoint_migrate.catalog.stores import (
+    SOURCE_FOLDING,
+    Store,
+    dest_stores,
+    get_store,
+    map_store,
+    source_stores,
+)
+from datajoint_migrate.catalog.tables import Schema, Table
+from datajoint_migrate.errors import ExternalMissing, StoreMissing
+from datajoint_migrate.steps.moving.ends import Ends
+from datajoint_migrate.steps.moving.route import OnEvent
+
+logger = logging.getLogger("datajoint_migrate")
+
+# Names with an extension are listed by no release's garbage collector: 2.3.5 does not see the
+# columns of custom codecs and 2.0.0 sees no column at all, so both would delete live objects.
+OBJECT_SUFFIX = ".blob"
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of both sides and the way from one's names to the other's."""
+
+    source: Mapping[str, Store]
+    destination: Mapping[str, Store]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def find(
+        cls,
+        source: Mapping[str, Any] | None = None,
+        destination: Mapping[str, Any] | None = None,
+        store_map: Mapping[str, str] | None = None,
+    ) -> Stores:
+        """What was given, and DataJoint's own configuration for what was not."""
+        return cls(source_stores(source), dest_stores(destination), dict(store_map or {}))
+
+    def renamed(self, name: str) -> str:
+        """The 2.x name of a 0.14.6 store."""
+        return map_store(name, self.names)
+
+    def of_source(self, name: str) -> Store:
+        """The 0.14.6 store; raises `StoreMissing`.
+
+        A store only 2.x has a configuration for is taken to be the same folder, folded as
+        0.14.6 folds unless it says otherwise.
+        """
+        if name in self.source:
+            return self.source[name]
+        twin = self.destination.get(self.renamed(name))
+        if twin is None:
+            return get_store(self.source, name, "source")
+        folding = twin.subfolding if twin.raw.get("subfolding") is not None else SOURCE_FOLDING
+        return dataclasses.replace(twin, name=name, subfolding=folding)
+
+    def of_destination(self, name: str) -> Store:
+        """The 2.x store a 0.14.6 store becomes; raises `StoreMissing`."""
+        return get_store(self.destination, self.renamed(name), "destination")
+
+    def same_place(self, name: str) -> bool:
+        """Whether both sides look for the store's files in one folder, as far as is configured."""
+        theirs = self.destination.get(self.renamed(name))
+        ours = self.source.get(name)
+        if theirs is None or ours is None:
+            return True
+        return ours.place == theirs.place
+
+
+def final_name(source: str, dest: str, final_names: Mapping[str, str] | None = None) -> str:
+    """The name under which a parallel schema will live on.
+
+    A copy named by the guide's rule (`my_pipeline_v20`) will take its original's name at the
+    cutover, and objects written now should already lie where they will then belong.
+    """
+    if final_names and dest in final_names:
+        return final_names[dest]
+    return source if dest == f"{source}_v20" else dest
+
+
+def pointer(
+    external: External,
+    source_schema: str,
+    final_schema: str,
+    stores: Stores,
+    copy_files: bool,
+) -> dict[str, Any]:
+    """How the engine turns the pointers of one kind, store and schema into JSON.
+
+    Blobs stay where they are unless `copy_files`; attachments are always written anew, because
+    2.x keeps the name inside the object. Raises `StoreMissing`.
+    """
+    place: dict[str, Any] = {
+        "kind": external.kind,
+        "store": stores.renamed(external.store),
+        "tracking_schema": source_schema,
+        "tracking_table": external.tracking_table,
+        "source_schema": source_schema,
+        "schema": final_schema,
+        "layout": "in_place",
+        "source_subfolding": list(SOURCE_FOLDING),
+        "destination_subfolding": [],
+        "hash_prefix": "_hash",
+        "suffix": OBJECT_SUFFIX,
+    }
+    if external.kind == "filepath" and not copy_files:
+        return place
+    place["source_subfolding"] = list(stores.of_source(external.store).subfolding)
+    if external.kind == "attach" or (external.kind == "blob" and copy_files):
+        there = stores.of_destination(external.store)
+        place["layout"] = "hash"
+        place["destination_subfolding"] = list(there.subfolding)
+        place["hash_prefix"] = there.hash_prefix
+    return place
+
+
+Pointed = tuple[str, str, str, External, dict[str, Any]]
+
+
+def external_columns(
+    ends: Ends,
+    schema: Schema,
+    table: Table,
+    final_schema: str,
+    stores: Stores,
+    copy_files: bool,
+    adapters: Mapping[str, str] | None = None,
+) -> list[Pointed]:
+    """The external columns of a source table: schema, table, column, external, pointer."""
+    return [
+        (
+            schema.name,
+            table.name,
+            name,
+            external,
+            pointer(external, schema.name, final_schema, stores, copy_files),
+        )
+        for name, external in externals_of(ends.source, schema, table, adapters).items()
+    ]
+
+
+def prove_tracked(session: Session, columns: Iterable[Pointed]) -> None:
+    """Check that every pointer has its tracking row; raises `ExternalMissing`, naming a column.
+
+    The foreign key of 0.14.6 says so, unless somebody switched its checks off.
+    """
+    for schema, table, column, external, where in columns:
+        tracking = quote(where["tracking_schema"], where["tracking_table"])
+        name = quote(column)
+        lost = session.query(
+            f"SELECT HEX(s.{name}) FROM {quote(schema, table)} s WHERE s.{name} IS NOT NULL"
+            f" AND NOT EXISTS (SELECT 1 FROM {tracking} e WHERE e.`hash` = s.{name}) LIMIT 10"
+        )
+        if lost:
+            raise ExternalMissing(
+                f"values of {schema}.{table}.{column} have no tracking row in "
+                f"{where['tracking_schema']}.{external.tracking_table}, for example "
+                f"{lost[0][0].lower()}",
+                code="DJM-1402",
+                hint="restore the tracking rows, or delete the rows that refer to them",
+                context={"column": f"{schema}.{table}.{column}", "hashes": [r[0] for r in lost]},
+            )
+
+
+@dataclass
+class FileJob:
+    """The files of one kind in one tracking table, and the columns that refer to them."""
+
+    store: str
+    pointer: dict[str, Any]
+    columns: list[dict[str, str]]
+
+
+def file_jobs(
+    columns: Iterable[Pointed],
+) -> list[FileJob]:
+    """Group external columns by tracking table and kind."""
+    jobs: dict[tuple[str, str, str], FileJob] = {}
+    for schema, table, column, external, where in columns:
+        key = (where["tracking_schema"], external.store, external.kind)
+        job = jobs.setdefault(key, FileJob(external.store, where, []))
+        job.columns.append({"schema": schema, "table": table, "column": column})
+    return list(jobs.values())
+
+
+def check_places(jobs: Iterable[FileJob], stores: Stores, copy_files: bool) -> None:
+    """Raise before anything is written when a file could not be reached or written afterwards."""
+    for job in jobs:
+        kind = job.pointer["kind"]
+        if kind == "attach" or copy_files:
+            for store in (stores.of_source(job.store), stores.of_destination(job.store)):
+                store.spec()
+        elif not stores.same_place(job.store):
+            raise StoreMissing(
+                f"the store {job.store!r} is another place for 2.x "
+                f"({stores.of_destination(job.store).location}) than for 0.14.6 "
+                f"({stores.of_source(job.store).location}), so files in place would not be found",
+                hint="pass copy_files=True, or give the 2.x store the location of the old one",
+                context={"store": job.store},
+            )
+
+
+def move_files(
+    ends: Ends, jobs: Iterable[FileJob], stores: Stores, copy_files: bool, on_event: OnEvent = None
+) -> dict[str, Any]:
+    """Copy, rewrite or (in place) look for the files behind the pointers.
+
+    Returns `files_copied`, `bytes` and `errors` (of `hash`, `path`, `error`, `code`, `store`).
+    When nothing has to be written, stores that are not configured, or without credentials, are
+    left alone.
+    """
+    total: dict[str, Any] = {"files_copied": 0, "bytes": 0, "errors": []}
+    for job in jobs:
+        writes = job.pointer["layout"] == "hash" or (
+            copy_files and not stores.same_place(job.store)
+        )
+        if writes:
+            origin = stores.of_source(job.store).spec()
+            target = stores.of_destination(job.store).spec()
+        else:
+            both = (
+                stores.source.get(job.store),
+                stores.destination.get(stores.renamed(job.store)),
+            )
+            readable = [store for store in both if store is not None and store.can_be_read]
+            if not readable:
+                continue
+            origin = target = readable[0].spec()
+        result = _core.files(
+            {
+                "source": ends.source.server.spec(),
+                "pointer": job.pointer,
+                "source_store": origin,
+                "destination_store": target,
+                "verify": writes,
+                "where": job.columns,
+            },
+            on_event,
+        )
+        total["files_copied"] += result["files_copied"]
+        total["bytes"] += result["bytes"]
+        total["errors"] += [{**error, "store": job.store} for error in result["errors"]]
+    return total
