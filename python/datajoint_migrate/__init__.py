@@ -44,8 +44,8 @@ from datajoint_migrate.steps.inplace.blobs import (
     migrate_blob_columns,
 )
 from datajoint_migrate.steps.inplace.columns import analyze_columns, migrate_columns
-from datajoint_migrate.steps.inplace.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace.externals import migrate_external, migrate_filepath
+from datajoint_migrate.steps.inplace.gradual import populate_v2_columns
 from datajoint_migrate.steps.inplace.jobs_columns import add_job_metadata_columns
 from datajoint_migrate.steps.jobs import carry_jobs
 from datajoint_migrate.steps.lineage import rebuild_lineage
