@@ -550,7 +550,9 @@ def killed_at(statement: int, verb: str, arguments: tuple[Any, ...], url: str) -
         return done
 
     Session.execute = execute  # type: ignore[method-assign]
-    VERBS[verb](*arguments, connection=url)
+    backup, dest, *overwrite = arguments
+    options = {"overwrite": True} if overwrite else {}
+    VERBS[verb](backup, dest, connection=url, **options)
 
 
 def kills(verb: str, arguments: tuple[Any, ...], server: Server, first: int = 1) -> Iterator[int]:

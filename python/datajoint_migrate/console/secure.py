@@ -74,7 +74,7 @@ def restore(
             done = djm.restore_schema(
                 backup,
                 dest,
-                overwrite,
+                overwrite=overwrite,
                 **load(config, connection).ends(),
                 dry_run=dry_run,
                 on_event=on_event,
