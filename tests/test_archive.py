@@ -238,7 +238,7 @@ files = f"read_parquet('{late}/*.parquet', union_by_name=true)"
 zero = 'SELECT count(*), count(t), min("t@mysql") FROM ' + files
 table = pyarrow.parquet.read_table(keyless)
 print(json.dumps({
-    "enum": frame["e"].tolist(),
+    "enum": [None if pandas.isna(one) else one for one in frame["e"]],
     "zero": [str(value) for value in duckdb.sql(zero).fetchall()[0]],
     "doubles": [value.hex() for value in table["x"].to_pylist()],
     "type": frame["d"].astype(str).tolist()[3],
