@@ -75,6 +75,19 @@ def fill(
     return FullPipeline(server, prefix, root, specs, dump)
 
 
+def reread(pipeline: FullPipeline, server: Server, scratch: Path) -> dict[str, Any]:
+    """What 0.14.6 fetches, and SQL finds, on `server` under the pipeline's own names."""
+    stores_file, out = scratch / "stores_014.json", scratch / "reread.json"
+    stores_file.write_text(json.dumps(pipeline.source_stores))
+    words = [str(environments.python("0.14.6")), str(PROGRAMS / "reread.py"), *_reach(server)]
+    words += ["--prefix", pipeline.prefix, "--stores", str(stores_file), "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"0.14.6 could not read the pipeline:\n{done.stderr[-4000:]}")
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
 def read_with(
     version: str,
     pipeline: FullPipeline,

@@ -9,14 +9,17 @@ import pytest
 
 from conftest import Fresh
 from datajoint_migrate import (
+    DestinationNotEmpty,
+    backup_schema,
     compare_query_results,
     copy_all_data,
     copy_table_data,
     create_parallel_schema,
     migrate_external_to_v20,
+    restore_schema,
     verify_schema_v20,
 )
-from servers import Server
+from servers import Server, ServerError
 from small import LOG, TRACKING, Small, _blob
 
 PIPELINE = """CREATE DATABASE my_pipeline;
@@ -35,13 +38,19 @@ RECORDING = """CREATE TABLE my_pipeline._recording (recording_id int unsigned NO
  `signal` binary(16) NOT NULL COMMENT ':blob@raw:', sampling_rate float,
  FOREIGN KEY (`signal`) REFERENCES my_pipeline.`~external_raw` (hash));"""
 
+BACKUPS = (
+    "my_pipeline_backup_20250114",
+    "my_pipeline_restore_test",
+    "my_pipeline_before_restore",
+)
+
 
 @pytest.fixture
 def pipeline(
     mysql: Server, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Server:
     """`my_pipeline`, and DataJoint's configuration files where the guide's reader has them."""
-    fresh(mysql, "my_pipeline", "my_pipeline_v20")
+    fresh(mysql, "my_pipeline", "my_pipeline_v20", *BACKUPS)
     store = tmp_path / "external"
     small = Small(mysql, "my_pipeline", store)
     mysql.sql(PIPELINE + LOG.format(schema="my_pipeline") + TRACKING.format(schema="my_pipeline"))
@@ -166,3 +175,39 @@ def test_everything_goes_back_into_recreated_tables(pipeline: Server, fresh: Fre
     result = copy_all_data(source="my_pipeline_v20", dest="my_pipeline_new")
     assert result["rows_copied"] == 21
     assert verify_schema_v20("my_pipeline_new")["compatible"]
+
+
+def test_backup_and_rollback_as_printed(pipeline: Server) -> None:
+    """Phase 5: backup, test of the restore, and the rollback when production was dropped."""
+    # Create timestamped backup
+    result = backup_schema(schema="my_pipeline", backup_name="my_pipeline_backup_20250114")
+    assert f"Backed up {result['tables_backed_up']} tables" == "Backed up 8 tables"
+    assert f"Location: {result['backup_location']}" == "Location: my_pipeline_backup_20250114"
+
+    # Test restore procedure (on different schema)
+    restore_schema(backup="my_pipeline_backup_20250114", dest="my_pipeline_restore_test")
+    # If successful, drop test: DROP DATABASE my_pipeline_restore_test
+    pipeline.sql("DROP DATABASE my_pipeline_restore_test")
+
+    # Cutover option B drops production; then something goes wrong.
+    pipeline.sql("DROP DATABASE my_pipeline")
+    result = restore_schema(backup="my_pipeline_backup_20250114", dest="my_pipeline")
+    assert (result["tables_restored"], result["rows_restored"]) == (8, 5 * 4 + 1 + 1 + 1)
+    with pytest.raises(ServerError, match="1451"):
+        pipeline.sql("DELETE FROM my_pipeline.mouse")
+
+
+def test_a_rollback_over_a_cut_over_schema_needs_overwrite(pipeline: Server) -> None:
+    """After option A `my_pipeline` is the 2.x schema, which no restore takes away unasked."""
+    backup_schema(schema="my_pipeline", backup_name="my_pipeline_backup_20250114")
+    create_parallel_schema("my_pipeline", "my_pipeline_v20", copy_data=True, external="convert")
+    pipeline.sql("DROP DATABASE my_pipeline; CREATE DATABASE my_pipeline")
+    tables = [row[0] for row in pipeline.sql("SHOW TABLES FROM my_pipeline_v20")]
+    moves = [f"my_pipeline_v20.`{name}` TO my_pipeline.`{name}`" for name in tables]
+    pipeline.sql(f"RENAME TABLE {', '.join(moves)}")
+    with pytest.raises(DestinationNotEmpty, match="overwrite=True"):
+        restore_schema(backup="my_pipeline_backup_20250114", dest="my_pipeline")
+    restored = restore_schema("my_pipeline_backup_20250114", "my_pipeline", overwrite=True)
+    kind = "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE COLUMN_NAME='signal'"
+    assert pipeline.sql(f"{kind} AND TABLE_SCHEMA='my_pipeline'") == [("binary(16)",)]
+    assert pipeline.sql(f"{kind} AND TABLE_SCHEMA='{restored['kept']}'") == [("json",)]

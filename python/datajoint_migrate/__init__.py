@@ -13,20 +13,42 @@ from datajoint_migrate.errors import (
     MigrationError,
     Mismatch,
     NotFound,
+    NotReady,
     PermissionMissing,
     ServerError,
     StoreMissing,
     Unconvertible,
 )
+from datajoint_migrate.steps.backup import backup_schema
+from datajoint_migrate.steps.blobs import (
+    analyze_blob_columns,
+    check_migration_status,
+    generate_migration_sql,
+    migrate_blob_columns,
+)
 from datajoint_migrate.steps.columns import analyze_columns, migrate_columns
 from datajoint_migrate.steps.compare import compare_query_results, compare_schemas
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
+from datajoint_migrate.steps.cutover import cutover
+from datajoint_migrate.steps.damage import check_blobs
+from datajoint_migrate.steps.encoding import check_text
 from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.steps.gradual import populate_v2_columns
+from datajoint_migrate.steps.inplace import migrate_external, migrate_filepath
+from datajoint_migrate.steps.integrity import verify_external_integrity
+from datajoint_migrate.steps.jobs import carry_jobs
+from datajoint_migrate.steps.jobs_columns import add_job_metadata_columns
 from datajoint_migrate.steps.lineage import rebuild_lineage
 from datajoint_migrate.steps.migrate import migrate
+from datajoint_migrate.steps.rename import rename_schema
+from datajoint_migrate.steps.restore import restore_schema
+from datajoint_migrate.steps.rollback import rollback
+from datajoint_migrate.steps.sample import copy_sample
 from datajoint_migrate.steps.scan import scan
 from datajoint_migrate.steps.schema import create_parallel_schema
+from datajoint_migrate.steps.store_check import check_store_configuration
 from datajoint_migrate.steps.verify import verify_schema_v20
+from datajoint_migrate.upstream import install, migrate_external_pointers_v2
 
 __all__ = [
     "ArchiveFailed",
@@ -40,21 +62,43 @@ __all__ = [
     "MigrationError",
     "Mismatch",
     "NotFound",
+    "NotReady",
     "PermissionMissing",
     "Server",
     "ServerError",
     "StoreMissing",
     "Unconvertible",
+    "add_job_metadata_columns",
+    "analyze_blob_columns",
     "analyze_columns",
+    "backup_schema",
+    "carry_jobs",
+    "check_blobs",
+    "check_migration_status",
+    "check_store_configuration",
+    "check_text",
     "compare_query_results",
     "compare_schemas",
     "copy_all_data",
+    "copy_sample",
     "copy_table_data",
     "create_parallel_schema",
+    "cutover",
+    "generate_migration_sql",
+    "install",
     "migrate",
+    "migrate_blob_columns",
     "migrate_columns",
+    "migrate_external",
+    "migrate_external_pointers_v2",
     "migrate_external_to_v20",
+    "migrate_filepath",
+    "populate_v2_columns",
     "rebuild_lineage",
+    "rename_schema",
+    "restore_schema",
+    "rollback",
     "scan",
+    "verify_external_integrity",
     "verify_schema_v20",
 ]

@@ -8,12 +8,16 @@ this module defines it.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 try:
-    # Scripts that catch DataJoint's own error go on working.
-    from datajoint import DataJointError as _Base
+    with warnings.catch_warnings():
+        # DataJoint 2.1 and later import the module this package replaces, and warn of it.
+        warnings.filterwarnings("ignore", "datajoint.migrate is deprecated", DeprecationWarning)
+        # Scripts that catch DataJoint's own error go on working.
+        from datajoint import DataJointError as _Base
 except Exception:  # noqa: BLE001  (an installed but unconfigured DataJoint must not keep this package from importing)
     _Base = Exception
 
@@ -125,6 +129,12 @@ class Mismatch(MigrationError):
     """Source and destination differ where they must not."""
 
     default_code = "DJM-1701"
+
+
+class NotReady(MigrationError):
+    """A check of a cutover or rollback did not pass; `context["missing"]` has the sentences."""
+
+    default_code = "DJM-1702"
 
 
 class InternalError(MigrationError):

@@ -21,10 +21,17 @@ from datajoint_migrate.errors import (
     Mismatch,
 )
 from datajoint_migrate.steps.carrying import carry
+from datajoint_migrate.steps.charset import (
+    check_charset,
+    new_schemas_note,
+    prove_charset,
+    same_charsets,
+)
 from datajoint_migrate.steps.ends import Ends, read_if_there
 from datajoint_migrate.steps.keys import has_rows
 from datajoint_migrate.steps.lineage import rows_of, write_rows
 from datajoint_migrate.steps.plan import JOURNAL, POSTPONED
+from datajoint_migrate.target.charset import COLLATION, UTF8MB4, Charset
 from datajoint_migrate.target.ddl import literal
 from datajoint_migrate.target.declare import Declaration, check_map, declare
 from datajoint_migrate.target.lineage import LINEAGE, Lineage
@@ -48,6 +55,7 @@ class Building:
     notes: list[str] = field(default_factory=list)
     # Per source table the columns that become, or will become, JSON.
     externals: Mapping[str, Mapping[str, External]] = field(default_factory=dict)
+    charset: Charset = "keep"
 
     @property
     def tables(self) -> list[str]:
@@ -56,16 +64,18 @@ class Building:
 
     def create_database(self, collations: set[str]) -> str:
         """The statement that makes the schema, with the source's defaults where they exist."""
-        sql = (
-            f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {self.source.charset}"
-        )
-        if self.source.collation in collations:
-            sql += f" COLLATE {self.source.collation}"
+        charset, collation = self.source.charset, self.source.collation
+        if self.charset == UTF8MB4 and charset != UTF8MB4:
+            charset, collation = UTF8MB4, COLLATION
+        sql = f"CREATE DATABASE IF NOT EXISTS {quote(self.dest)} CHARACTER SET {charset}"
+        if collation in collations:
+            sql += f" COLLATE {collation}"
         return sql
 
 
-def check_options(external: str, unsigned: str) -> None:
-    """Raises `InvalidArgument` for an unknown `external` or `unsigned`."""
+def check_options(external: str, unsigned: str, charset: str = "keep") -> None:
+    """Raises `InvalidArgument` for an unknown `external`, `unsigned` or `charset`."""
+    check_charset(charset)
     for name, value, known in (
         ("external", external, ("defer", "convert")),
         ("unsigned", unsigned, ("keep", "widen")),
@@ -84,6 +94,7 @@ def plan_schema(
     unsigned: Unsigned,
     adapters: Mapping[str, str] | None = None,
     store_map: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
 ) -> Building:
     """Decide everything about one parallel schema; nothing is written.
 
@@ -112,11 +123,14 @@ def plan_schema(
             store_map=store_map,
             dest_is_mariadb=ends.destination.is_mariadb,
             taken=taken,
+            charset=charset,
         )
         declarations.append(_with_origin(declaration, schema.name))
         notes += declaration.notes
+    prove_charset(ends.source, ends.destination, schema, schema_map, declarations, charset)
+    notes += new_schemas_note(ends.destination, schema, charset)
     rows = rows_of(family, [dest], schema_map)
-    return Building(schema, dest, declarations, rows, notes, externals)
+    return Building(schema, dest, declarations, rows, notes, externals, charset)
 
 
 def _spare(schema: Schema) -> str | None:
@@ -189,10 +203,11 @@ def check_destination(session: Session, building: Building) -> set[str]:
 
 
 def is_declared(table: Table, declaration: Declaration) -> bool:
-    """Whether a table is what the declaration makes, judged by its columns and their comments."""
+    """Whether a table is what the declaration makes, judged by its columns, their comments and
+    character sets."""
     return [(column.name, column.comment) for column in table.columns] == [
         (column.name, column.comment) for column in declaration.columns
-    ]
+    ] and same_charsets(table, declaration)
 
 
 def _not_empty(building: Building, what: str) -> DestinationNotEmpty:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any
 
-from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
+from datajoint_migrate.catalog.tables import Column, Schema, read_schema
+from datajoint_migrate.steps.altering import alter, expected, statement
+from datajoint_migrate.steps.blobs import comment_clauses
 from datajoint_migrate.steps.ends import schema_of
 from datajoint_migrate.steps.matching import BLOBS, bare_type
-from datajoint_migrate.target.ddl import parse
-from datajoint_migrate.target.types import fit_comment
-
-logger = logging.getLogger("datajoint_migrate")
 
 # Core types of 2.x that are exactly the native type; unsigned types have none, and a label that
 # does not match its column breaks the job tables that 2.x declares from it.
@@ -94,12 +90,14 @@ def migrate_columns(schema: Any, dry_run: bool = True, *, connection: Any = None
     """Write type labels into the column comments of a schema, in place.
 
     One ALTER a table, which repeats every definition exactly and changes only comments: the
-    server does it without touching a row. Meant for schemas that only 2.x uses: labels break
-    0.14.6 clients, and a parallel schema has those it needs from the start. External columns are
-    left to `migrate_external_to_v20`. A second call finds nothing to do.
+    server does it without touching a row (`details` says where it cannot). Meant for schemas that
+    only 2.x uses: labels break 0.14.6 clients, and a parallel schema has those it needs from the
+    start. External columns are left to `migrate_external`. A second call finds nothing to do.
 
     Returns `columns_analyzed`, `columns_migrated`, `columns_skipped`, `sql_statements`,
-    `details` (dicts with `table`, `column`, `native_type`, `core_type`, `status`).
+    `details` (dicts with `table`, `column`, `native_type`, `core_type`, `status`, `algorithm`,
+    which is COPY where the server has to copy the table, `comment_cut`, the characters that a
+    comment at the server's limit loses to its label).
     """
     name, server = schema_of(schema, connection)
     with server.session(read_only=dry_run) as session:
@@ -122,11 +120,11 @@ def migrate_columns(schema: Any, dry_run: bool = True, *, connection: Any = None
             }
             if not labels:
                 continue
-            sql = _alter(table, labels)
-            result["sql_statements"].append(sql)
+            clauses, cut = comment_clauses(table, labels)
+            algorithm = expected(session, table, "comment", list(labels))
+            result["sql_statements"].append(statement(table, clauses, algorithm))
             if not dry_run:
-                session.execute(sql)
-                logger.info("%s", sql)
+                algorithm = alter(session, table, clauses, algorithm)
                 result["columns_migrated"] += len(labels)
             result["details"] += [
                 {
@@ -135,17 +133,9 @@ def migrate_columns(schema: Any, dry_run: bool = True, *, connection: Any = None
                     "native_type": table.column(column).column_type,
                     "core_type": label,
                     "status": "dry_run" if dry_run else "migrated",
+                    "algorithm": algorithm,
+                    "comment_cut": cut.get(column, 0),
                 }
                 for column, label in labels.items()
             ]
     return result
-
-
-def _alter(table: Table, labels: dict[str, str]) -> str:
-    changes = []
-    for line in parse(table.create).columns:
-        if line.name in labels:
-            comment, _ = fit_comment(labels[line.name], table.column(line.name).text)
-            line.set_comment(comment)
-            changes.append(f"MODIFY COLUMN {line.render()}")
-    return f"ALTER TABLE {quote(table.schema, table.name)} {', '.join(changes)}"

@@ -20,6 +20,7 @@ from datajoint_migrate.errors import (
 )
 from datajoint_migrate.steps.building import Building, build, plan_schema
 from datajoint_migrate.steps.carrying import TRIGGER, carry
+from datajoint_migrate.steps.charset import check_charset
 from datajoint_migrate.steps.ends import Ends, open_ends, read_if_there, whole_map
 from datajoint_migrate.steps.journal import forget, started
 from datajoint_migrate.steps.keys import empty_parents, has_rows, prove_keys
@@ -38,6 +39,7 @@ from datajoint_migrate.steps.pointers import (
     prove_tracked,
 )
 from datajoint_migrate.steps.route import OnEvent, run_copy
+from datajoint_migrate.target.charset import Charset
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -102,6 +104,7 @@ def copy_table_data(
     limit: int | None = None,
     where_clause: str | None = None,
     *,
+    closure: bool = False,
     connection: Any = None,
     dest_connection: Any = None,
     source_stores: Mapping[str, Any] | None = None,
@@ -120,6 +123,10 @@ def copy_table_data(
     rows in key order; `where_clause` is the caller's own SQL. `assume_quiet` vouches that nobody
     writes to the source meanwhile. A call that was interrupted is resumed by the same call.
 
+    With `closure` the rows bring along what they refer to, in whatever schema that is: parents,
+    and parts with their master. On one server tables may hold rows already, and only those with
+    a missing key are copied; `tables` then tells the rows of each table (see `copy_sample`).
+
     Returns `rows_copied` (rows copied by this call), `time_taken` in seconds, `table`,
     `snapshot`, `files_copied`, `notes` (triggers that could not come along); with `dry_run` also
     `plan`, and nothing is written.
@@ -137,6 +144,27 @@ def copy_table_data(
         there = read_schema(ends.destination, dest_schema)
         destination = find_table(there, source.name)
         stores = Stores.find(source_stores, dest_stores, store_map)
+        if closure:
+            # A sample is made of copies of tables, so that module needs this one.
+            from datajoint_migrate.steps.closure import Seed
+            from datajoint_migrate.steps.sample import copy_closed_table
+
+            closed = copy_closed_table(
+                ends,
+                schema,
+                there,
+                source,
+                Seed(where_clause, limit),
+                stores=stores,
+                copy_files=copy_files,
+                adapters=adapters,
+                lanes=lanes,
+                dry_run=dry_run,
+                on_event=on_event,
+            )
+            rows = 0 if dry_run else closed["tables"][str(source)]
+            taken = time.monotonic() - began
+            return {**closed, "table": source.name, "rows_copied": rows, "time_taken": taken}
         loading = Loading(
             ends,
             schema,
@@ -163,7 +191,7 @@ def copy_table_data(
         if dry_run:
             return {**result, "plan": plan}
         if limit != 0:
-            _refuse_rows(ends, [destination])
+            refuse_rows(ends, [destination])
             _refuse_orphans(ends, source, destination)
             result |= _load(
                 ends, [plan], [loading], stores, jobs, copy_files, lanes, assume_quiet, on_event
@@ -185,6 +213,7 @@ def copy_all_data(
     store_map: Mapping[str, str] | None = None,
     copy_files: bool = False,
     adapters: Mapping[str, str] | None = None,
+    charset: Charset = "keep",
     lanes: int = LANES,
     assume_quiet: bool = False,
     dry_run: bool = False,
@@ -194,12 +223,14 @@ def copy_all_data(
 
     The destination's columns may be those of the source, of `create_parallel_schema`, or of the
     user's own 2.x classes. A destination that does not exist is made first, its external columns
-    as json, with `schema_map` as in `create_parallel_schema`. Options as in `copy_table_data`.
+    as json, with `schema_map` and `charset` as in `create_parallel_schema`. Options as in
+    `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
     `snapshot`, `files_copied`, `notes`; with `dry_run` also `plan`. Raises as `copy_table_data`.
     """
     began = time.monotonic()
+    check_charset(charset)
     result: dict[str, Any] = {
         "tables_copied": 0,
         "rows_copied": 0,
@@ -214,7 +245,7 @@ def copy_all_data(
         stores = Stores.find(source_stores, dest_stores, store_map)
         there = read_if_there(ends.destination, dest)
         if there is None:
-            building = _building(ends, schema, dest, schema_map, adapters, stores)
+            building = _building(ends, schema, dest, schema_map, adapters, stores, charset)
             if dry_run:
                 return {**result, "plan": [made.create_sql for made in building.declarations]}
             build(ends.destination, building, set())
@@ -243,7 +274,7 @@ def copy_all_data(
         plans = [loading.plan() for loading in loadings]
         if dry_run:
             return {**result, "plan": plans}
-        _refuse_rows(ends, [loading.destination for loading in loadings])
+        refuse_rows(ends, [loading.destination for loading in loadings])
         loaded = _load(
             ends,
             plans,
@@ -271,6 +302,7 @@ def _building(
     schema_map: Mapping[str, str] | None,
     adapters: Mapping[str, str] | None,
     stores: Stores,
+    charset: Charset,
 ) -> Building:
     return plan_schema(
         ends,
@@ -281,10 +313,12 @@ def _building(
         unsigned="keep",
         adapters=adapters,
         store_map=stores.names,
+        charset=charset,
     )
 
 
-def _refuse_rows(ends: Ends, tables: list[Table]) -> None:
+def refuse_rows(ends: Ends, tables: list[Table]) -> None:
+    """Raises `DestinationNotEmpty` for rows that no interrupted call of this kind put there."""
     begun = started(ends.destination, {table.schema for table in tables})
     full = [
         f"{table.schema}.{table.name}"
@@ -366,8 +400,8 @@ def _load(
 def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
     """A load would fire them; those of production itself are made after it."""
     for loading in loadings:
-        ours = set(_triggers(ends.source, loading.source))
-        for name in _triggers(ends.destination, loading.destination):
+        ours = set(triggers_of(ends.source, loading.source))
+        for name in triggers_of(ends.destination, loading.destination):
             if name not in ours:
                 raise DestinationNotEmpty(
                     f"{loading.destination} has the trigger {name!r}, which loading would fire",
@@ -376,7 +410,8 @@ def _refuse_triggers(ends: Ends, loadings: Iterable[Loading]) -> None:
                 )
 
 
-def _triggers(session: Session, table: Table) -> list[str]:
+def triggers_of(session: Session, table: Table) -> list[str]:
+    """Names of the triggers of a table."""
     rows = session.query(
         "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
         " WHERE EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s",

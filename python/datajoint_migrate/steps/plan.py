@@ -64,8 +64,14 @@ def _copied(pair: Pair, pointers: Pointers) -> dict[str, Any]:
 
 
 def needs_river(table: dict[str, Any]) -> bool:
-    """Whether a table of a copy plan has a value that has to pass through us."""
-    return any(column["kind"] in ("pointer", "text") for column in table["columns"])
+    """Whether a table of a copy plan has a value that has to pass through us.
+
+    Text that becomes utf8mb4 does not: every character has its place there.
+    """
+    return any(
+        column["kind"] == "pointer" or (column["kind"] == "text" and column["charset"] != "utf8mb4")
+        for column in table["columns"]
+    )
 
 
 def copy_plan(

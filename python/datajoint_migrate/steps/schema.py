@@ -19,6 +19,7 @@ from datajoint_migrate.steps.carrying import STILL
 from datajoint_migrate.steps.copying import copy_all_data
 from datajoint_migrate.steps.ends import open_ends, whole_map
 from datajoint_migrate.steps.lineage import with_neighbours
+from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.types import ExternalMode, Unsigned
 
 
@@ -30,6 +31,7 @@ def create_parallel_schema(
     schema_map: Mapping[str, str] | None = None,
     external: ExternalMode = "defer",
     unsigned: Unsigned = "keep",
+    charset: Charset = "keep",
     adapters: Mapping[str, str] | None = None,
     store_map: Mapping[str, str] | None = None,
     connection: Any = None,
@@ -41,8 +43,10 @@ def create_parallel_schema(
     `schema_map` ({source: dest} of all schemas that belong together) re-points keys into other
     schemas; they need not exist yet. External columns stay BINARY(16) until
     `migrate_external_to_v20` (`external="defer"`), or become json at once ("convert").
-    `unsigned="widen"` turns unsigned columns into the next wider signed type. `adapters` says
-    what an adapter stores where the rows do not tell. `copy_data` copies all rows too.
+    `unsigned="widen"` turns unsigned columns into the next wider signed type. `charset="utf8mb4"`
+    makes text of other character sets utf8mb4, with the collation utf8mb4_bin that 2.x
+    documents. `adapters` says what an adapter stores where the rows do not tell. `copy_data`
+    copies all rows too.
 
     Hidden tables come along empty, but `~log` makes room for `~lineage`: both schemas have
     equally many tables and joins work. Views, routines and events (disabled) come along, triggers
@@ -53,7 +57,7 @@ def create_parallel_schema(
     nothing is written. Raises `NotFound`, `ForeignKeyLeavesMap`, `DestinationNotEmpty`,
     `Unconvertible`, `PermissionMissing`.
     """
-    check_options(external, unsigned)
+    check_options(external, unsigned, charset)
     with open_ends(connection, dest_connection) as ends:
         names = whole_map(source, dest, dict(schema_map or {}), ends.same_server)
         schema = read_schema(ends.source, source)
@@ -66,6 +70,7 @@ def create_parallel_schema(
             unsigned=unsigned,
             adapters=adapters,
             store_map=store_map,
+            charset=charset,
         )
         existing = check_destination(ends.destination, building)
         result: dict[str, Any] = {

@@ -276,6 +276,13 @@ class CreateTable:
         lines += [text_of(item.parts) for item in self.items]
         return self.head + "(\n  " + ",\n  ".join(lines) + "\n)" + text_of(self.options)
 
+    def option_at(self, key: str) -> int | None:
+        """Where in `options` the value of `KEY=value` is."""
+        for index, token in enumerate(self.options[:-2]):
+            if token.word == key and self.options[index + 1].text == "=":
+                return index + 2
+        return None
+
 
 def parse(create: str) -> CreateTable:
     """Take the text of SHOW CREATE TABLE apart; raises `InternalError` when it is not one."""

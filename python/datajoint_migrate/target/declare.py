@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.externals import TRACKING, External
 from datajoint_migrate.catalog.tables import Schema, Table
 from datajoint_migrate.errors import ForeignKeyLeavesMap, InvalidArgument, Unconvertible
 from datajoint_migrate.target import mariadb
+from datajoint_migrate.target.charset import (
+    UTF8MB4,
+    Charset,
+    converts,
+    excesses,
+    pin_collation,
+    to_utf8mb4,
+)
 from datajoint_migrate.target.ddl import ColumnText, CreateTable, Item, parse
+from datajoint_migrate.target.engines import to_innodb
 from datajoint_migrate.target.types import ExternalMode, NewColumn, Unsigned, convert_column
 
 NAME_CHARACTERS = 64
@@ -18,7 +27,10 @@ NAME_CHARACTERS = 64
 
 @dataclass(frozen=True)
 class Declaration:
-    """How to make one table. `notes` say what of the source has no equal in it."""
+    """How to make one table. `notes` say what of the source has no equal in it.
+
+    `charsets` are those its text columns will have, `excesses` what the server would not take.
+    """
 
     schema: str
     table: str
@@ -26,6 +38,8 @@ class Declaration:
     columns: tuple[NewColumn, ...]
     notes: tuple[str, ...]
     foreign_keys: int
+    charsets: Mapping[str, str] = field(default_factory=dict)
+    excesses: tuple[str, ...] = ()
 
     def column(self, name: str) -> NewColumn:
         """The column of that name; raises KeyError."""
@@ -43,13 +57,15 @@ def declare(
     store_map: Mapping[str, str] | None = None,
     dest_is_mariadb: bool = False,
     taken: set[tuple[str, str]] | None = None,
+    charset: Charset = "keep",
 ) -> Declaration:
     """The 2.x declaration of a 0.14.6 table; run it with foreign_key_checks=0, in any order.
 
     `externals` are the columns that point into stores (`externals_of`), `external` whether they
     become JSON now ("convert") or stay BINARY(16) for later ("defer"). `taken` collects the
     constraint names of the destination schema: pass the same set for all its tables, and names
-    that would clash there are changed. Hidden tables come out as they are, without foreign keys.
+    that would clash there are changed. `charset="utf8mb4"` makes all text utf8mb4. Hidden tables
+    come out as they are, without foreign keys.
 
     Raises `ForeignKeyLeavesMap` for references to schemas outside `schema_map`, `Unconvertible`
     for what the destination cannot hold.
@@ -69,6 +85,12 @@ def declare(
     text.head = f"CREATE TABLE {quote(dest_schema, table.name)} "
     if table.is_mariadb and not dest_is_mariadb:
         notes += mariadb.to_mysql(text, str(table))
+    notes += to_innodb(text, table)
+    pin_collation(text, table, to_mysql=table.is_mariadb and not dest_is_mariadb)
+    too_long: list[str] = []
+    if charset == UTF8MB4:
+        to_utf8mb4(text, table)
+        too_long = excesses(text, table)
     targets = {**(schema_map or {}), table.schema: dest_schema}
     pointers = {} if table.hidden else dict(externals or {})
     columns = tuple(
@@ -88,6 +110,12 @@ def declare(
         columns=columns,
         notes=tuple(notes),
         foreign_keys=sum(item.kind == "foreign" for item in text.items),
+        charsets={
+            column.name: UTF8MB4 if charset == UTF8MB4 and converts(column) else column.charset
+            for column in table.columns
+            if column.charset
+        },
+        excesses=tuple(too_long),
     )
 
 

@@ -1,0 +1,157 @@
+"""Is a backup a backup of the schema as it is now? The cutover asks before it touches anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datajoint_migrate import _core
+from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.tables import Schema, read_schema
+from datajoint_migrate.errors import MigrationError
+from datajoint_migrate.steps import journal
+from datajoint_migrate.steps.archive import (
+    backup_plan,
+    check_backup,
+    folder_of,
+    is_archive,
+    read_archive,
+)
+from datajoint_migrate.steps.ends import Ends, open_ends, schema_exists
+from datajoint_migrate.steps.plan import LANES, compare_plan, compare_table
+from datajoint_migrate.steps.record import has_record, read_record
+from datajoint_migrate.steps.replicate import compare_exactly, identity
+from datajoint_migrate.target.replica import comparable
+
+
+def prove_backup(session: Session, schema: str, backup: str) -> list[str]:
+    """What keeps `backup` from being a backup of `schema` as it is now; empty when nothing does.
+
+    `backup` is a schema on the same server, or an archive. Compares definitions and every row, as
+    of one instant; of an archive every file is read, too.
+    """
+    with open_ends(session.server) as ends:
+        source = read_schema(ends.source, schema)
+        if is_archive(backup):
+            return _prove_archive(ends, source, backup)
+        return _prove_schema(ends, source, backup)
+
+
+def _prove_schema(ends: Ends, source: Schema, backup: str) -> list[str]:
+    session = ends.destination
+    if not schema_exists(session, backup):
+        return [f"there is no backup {backup!r}"]
+    if not has_record(session, backup):
+        return [f"{backup!r} is not a backup made by backup_schema"]
+    record = read_record(session, backup)
+    if record is None or not record.finished or journal.is_open(session, backup):
+        return [f"the backup {backup!r} is unfinished: call backup_schema again"]
+    if record.source != source.name:
+        return [f"{backup!r} is a backup of {record.source!r}"]
+    there = read_schema(session, backup)
+    then = {name: kept.create for name, kept in record.tables.items() if name in there.tables}
+    same, problems = _declared(source, then, backup)
+    problems += _programs(ends, source.name, record.programs, backup)
+    if same:
+        problems += [
+            _rows_differ(source.name, name, found["row_count"], found["destination_row_count"])
+            for name, found in compare_exactly(ends, source, there, same, LANES).items()
+            if not found["match"]
+        ]
+    return problems
+
+
+def _declared(source: Schema, then: Mapping[str, str], backup: str) -> tuple[list[str], list[str]]:
+    """Tables with the definition they had, and what is to be said about the others."""
+    same, problems = [], []
+    for name in sorted({*source.tables, *then}):
+        now = source.tables.get(name)
+        if now is None or name not in then:
+            problems.append(f"only one of {source.name} and {backup} has the table {name!r}")
+        elif comparable(now.create) != comparable(then[name]):
+            problems.append(f"{source.name}.{name} was declared anew since {backup} was made")
+        else:
+            same.append(name)
+    return same, problems
+
+
+def _programs(ends: Ends, schema: str, then: Iterable[Program], backup: str) -> list[str]:
+    now = {(one.kind, one.name): one.create for one in read_programs(ends.source, schema)}
+    was = {(one.kind, one.name): one.create for one in then}
+    return [
+        f"the {kind} {schema}.{name} is not as it is in {backup}"
+        for kind, name in sorted({*now, *was})
+        if now.get((kind, name)) != was.get((kind, name))
+    ]
+
+
+def _rows_differ(schema: str, table: str, now: int, then: int) -> str:
+    return f"{schema}.{table} ({now} rows) and its backup ({then} rows) hold different rows"
+
+
+# -- archives -------------------------------------------------------------------------------------
+
+
+def _prove_archive(ends: Ends, source: Schema, backup: str) -> list[str]:
+    try:
+        checked = check_backup(backup)
+        manifest = _core.read_manifest({"archive": str(folder_of(backup))})
+    except MigrationError as error:
+        return [f"the archive {backup} cannot be read: {error.message}"]
+    if manifest["schema"] != source.name:
+        return [f"{backup} is an archive of {manifest['schema']!r}"]
+    problems = [f"{backup}: {found}" for found in checked["problems"]]
+    tables = {table["name"]: table for table in manifest["tables"]}
+    then = {name: table["create"] for name, table in tables.items()}
+    same, changed = _declared(source, then, backup)
+    changed += _programs(ends, source.name, read_archive(backup).programs, backup)
+    now = _digests(ends, source, same)
+    return [
+        *problems,
+        *changed,
+        *(
+            _rows_differ(source.name, name, now[name][0], tables[name]["rows"])
+            for name in same
+            if now[name] != (tables[name]["rows"], tables[name]["digest"])
+        ),
+    ]
+
+
+def _digests(ends: Ends, source: Schema, names: list[str]) -> dict[str, tuple[int, str]]:
+    """Rows and digest of tables as an archive would have them.
+
+    Archives keep the index of an ENUM, comparisons read its text: tables that have one are
+    written to an archive that nobody keeps.
+    """
+    plain, listed = [], {}
+    for name in names:
+        table = source.tables[name]
+        if any(column.data_type == "enum" for column in table.columns):
+            listed[name] = table
+        else:
+            plan = compare_table(table, table, identity(table, table), {})
+            for column in plan["columns"]:
+                column["kind"] = "value"
+            plain.append(plan)
+    found: dict[str, tuple[int, str]] = {}
+    if plain:
+        plan = compare_plan(ends.specs(), plain, tolerance=0, lanes=LANES)
+        found |= {
+            table["source_table"]: (table["row_count"], table["digest"])
+            for table in _core.compare(plan)["tables"]
+        }
+    if listed:
+        found |= _archived_digests(ends, dataclasses.replace(source, tables=listed))
+    return found
+
+
+def _archived_digests(ends: Ends, source: Schema) -> dict[str, tuple[int, str]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "archive"
+        _core.backup(backup_plan(ends.source.server, source, folder, LANES), None)
+        manifest: dict[str, Any] = _core.read_manifest({"archive": str(folder)})
+    return {table["name"]: (table["rows"], table["digest"]) for table in manifest["tables"]}
