@@ -19,6 +19,7 @@ from datajoint_migrate.errors import (
     StoreMissing,
     Unconvertible,
 )
+from datajoint_migrate.steps.archive import check_backup
 from datajoint_migrate.steps.backup import backup_schema
 from datajoint_migrate.steps.blobs import (
     analyze_blob_columns,
@@ -73,6 +74,7 @@ __all__ = [
     "analyze_columns",
     "backup_schema",
     "carry_jobs",
+    "check_backup",
     "check_blobs",
     "check_migration_status",
     "check_store_configuration",
