@@ -90,6 +90,18 @@ def test_other_contents_of_the_same_size_are_found_when_verifying(
     assert set(there.values()) == {b"right"}
 
 
+def test_more_objects_than_a_service_lists_at_once_are_all_copied(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    # This service cuts a listing at 1000 and does not say how to go on.
+    objects = {f"f{number:05d}": b"%d" % number for number in range(2345)}
+    folder(bucket.folder / "raw", objects)
+    (tmp_path / "to").mkdir()
+    done = copy_store(bucket.spec("raw"), {"protocol": "file", "location": str(tmp_path / "to")})
+    assert (done["files_copied"], done["errors"]) == (len(objects), [])
+    assert files(tmp_path / "to") == objects
+
+
 def test_a_prefix_copies_one_folder_only(bucket: Bucket, tmp_path: Path) -> None:
     origin = folder(tmp_path / "from", {"a/x": b"1", "ab/y": b"2", "z": b"3"})
     assert copy_store(origin, bucket.spec("s"), prefix="a")["files_copied"] == 1

@@ -159,8 +159,19 @@ impl Bucket {
     pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
         let (key, root) = (self.key(prefix)?, self.key("")?);
         let mut objects = self.objects.list(Some(&key));
-        let (mut last, mut attempts) = (None, LIST_ATTEMPTS);
-        while let Some(found) = self.handle.block_on(objects.next()) {
+        let (mut last, mut attempts): (Option<Path>, u32) = (None, LIST_ATTEMPTS);
+        let mut fresh = false;
+        loop {
+            let Some(found) = self.handle.block_on(objects.next()) else {
+                // A service that cuts a listing without a word on how to go on must not hide the rest: it is asked for
+                // what comes after the last, until nothing does.
+                match &last {
+                    Some(last) if fresh => objects = self.objects.list_with_offset(Some(&key), last),
+                    _ => return Ok(()),
+                }
+                fresh = false;
+                continue;
+            };
             let found = match found {
                 Ok(found) => found,
                 Err(error) => {
@@ -174,6 +185,11 @@ impl Bucket {
                 }
             };
             attempts = LIST_ATTEMPTS;
+            if last.as_ref().is_some_and(|last| !fresh && found.location <= *last) {
+                let message = "the service lists the same objects again and again";
+                return Err(Kind::File { path: self.place(prefix), message: message.into() }.into());
+            }
+            fresh = true;
             let path = found.location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
             if !path.is_empty() {
@@ -181,7 +197,6 @@ impl Bucket {
             }
             last = Some(found.location);
         }
-        Ok(())
     }
 
     /// The library asks again when a request fails, but not when the line is cut in the middle of a listing.
