@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.grants import read_grants
 from datajoint_migrate.catalog.programs import Program
 
-FOR_OTHERS = ("ALL PRIVILEGES", "SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER")
-
-
-def global_rights(session: Session) -> set[str]:
-    """Privileges the user of this session has on *.*, in capitals."""
-    found: set[str] = set()
-    for (line,) in session.query("SHOW GRANTS"):
-        if match := re.match(r"GRANT (.+?) ON \*\.\* TO", str(line)):
-            found |= {word.strip().upper() for word in match[1].split(",")}
-    return found
+FOR_OTHERS = ("SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER")
 
 
 def missing_for_programs(session: Session, programs: Iterable[Program]) -> list[str]:
     """Why triggers, views, routines or events that are dropped could not be made again."""
     wanted = list(programs)
-    rights = global_rights(session)
+    grants = read_grants(session)
     me = str(session.query("SELECT CURRENT_USER()")[0][0])
     problems = [
         f"{me} may not read the text of the {program}, so it could not be made anew"
         for program in wanted
         if not program.create
     ]
-    if not rights & set(FOR_OTHERS):
+    if not any(grants.has(privilege) for privilege in FOR_OTHERS):
         problems += [
             f"the {program.kind} {program.schema}.{program.name} belongs to {program.definer}:"
             f" {me} may not make it anew (GRANT SET_ANY_DEFINER, SET USER on MariaDB)"
             for program in wanted
             if program.definer and _plain(program.definer) != _plain(me)
         ]
-    if any(program.kind in ("trigger", "function") for program in wanted) and not rights & {
-        "ALL PRIVILEGES",
-        "SUPER",
-    }:
+    makes = any(program.kind in ("trigger", "function") for program in wanted)
+    if makes and not grants.has("SUPER"):
         logs, trusts = session.query("SELECT @@log_bin, @@log_bin_trust_function_creators")[0]
         if int(logs) and not int(trusts):
             problems.append(

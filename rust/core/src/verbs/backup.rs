@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use self::objects::{StorePlan, objects};
-use super::copy::{default_chunk_bytes, default_lanes};
+use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes, open_source};
 use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
     ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, failed,
@@ -55,10 +55,6 @@ pub struct BackupPlan {
     /// Stores whose objects come along.
     #[serde(default)]
     pub stores: Vec<StorePlan>,
-}
-
-pub(super) fn default_memory_bytes() -> usize {
-    256 << 20
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -183,12 +179,6 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         tables: manifest.tables.iter().map(|table| (table.name.clone(), table.rows)).collect(),
         time_taken: begun.elapsed().as_secs_f64(),
     })
-}
-
-fn open_source(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::reading(&mut connection)?;
-    Ok(connection)
 }
 
 /// The walker and a reader for each lane, all in one snapshot, and where the server's log stood at that moment.

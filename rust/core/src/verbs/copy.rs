@@ -11,7 +11,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 
 pub use self::plan::{ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Route, TablePlan, TableSummary};
-pub(super) use self::plan::{default_chunk_bytes, default_lanes};
+pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
 use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
 use crate::convert::pointer::WIDTH;
 use crate::error::{At, Kind, Result};
@@ -120,7 +120,7 @@ fn open_destination(server: &Server) -> Result<Connection> {
     Ok(connection)
 }
 
-fn open_source(server: &Server) -> Result<Connection> {
+pub(super) fn open_source(server: &Server) -> Result<Connection> {
     let mut connection = server.connect()?;
     session::reading(&mut connection)?;
     Ok(connection)

@@ -9,8 +9,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::backup::{default_memory_bytes, natural_of, select_of};
-use super::copy::default_lanes;
+use super::backup::{natural_of, select_of};
+use super::copy::{default_lanes, default_memory_bytes};
 use crate::archive::manifest::{ChunkFile, Manifest, Table, failed, hex};
 use crate::archive::read::{Chunk as Opened, hash};
 use crate::convert::natural::Natural;

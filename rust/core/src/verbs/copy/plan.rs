@@ -45,7 +45,7 @@ pub(in crate::verbs) fn default_chunk_bytes() -> u64 {
     16 << 20
 }
 
-fn default_memory_bytes() -> usize {
+pub(in crate::verbs) fn default_memory_bytes() -> usize {
     256 << 20
 }
 
