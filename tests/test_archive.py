@@ -32,6 +32,7 @@ from datajoint_migrate.steps.backup.archive import (
     check_backup,
     is_archive,
     load_archive,
+    put_files_back,
     read_archive,
     write_archive,
 )
@@ -200,6 +201,22 @@ def test_files_of_the_stores_come_along_on_request(small: Small, tmp_path: Path)
         copied = folder / "files" / "raw" / path.relative_to(small.root)
         assert copied.read_bytes() == path.read_bytes()
     assert check_backup(folder)["ok"]
+    # They go back where they are missing, and nowhere else.
+    lost = sorted(pointed)[::2]
+    for path in lost:
+        path.unlink()
+    there = {path: path.stat().st_mtime_ns for path in pointed if path.exists()}
+    assert put_files_back(read_archive(folder), small.source_stores) == len(lost)
+    for path in pointed:
+        copied = folder / "files" / "raw" / path.relative_to(small.root)
+        assert copied.read_bytes() == path.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    lost[0].write_bytes(b"another")
+    with pytest.raises(ExternalMissing, match="other contents"):
+        put_files_back(read_archive(folder), small.source_stores)
+    assert lost[0].read_bytes() == b"another"
+    with pytest.raises(StoreMissing, match="'raw'"):
+        put_files_back(read_archive(folder), {})
     some = next(folder.glob("files/raw/movies/*.avi"))
     some.write_bytes(some.read_bytes()[:-1] + b"X")
     checked = check_backup(folder)
@@ -396,9 +413,11 @@ def test_what_is_a_path_and_what_is_a_schema() -> None:
     assert not is_archive("lab_backup")
 
 
-def test_a_bucket_is_refused_by_name(small: Small) -> None:
-    with pytest.raises(InvalidArgument, match="s3://bucket/lab"):
-        write_archive(resolve(small.server.url), small.lab, "s3://bucket/lab")
+@pytest.mark.parametrize("url", ["gs://bucket/lab", "s3://bucket", "s3://me:hush@bucket/lab"])
+def test_a_url_that_is_no_place_in_a_bucket_is_refused_by_name(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="s3://bucket/prefix") as refused:
+        check_backup(url)
+    assert "hush" not in str(refused.value)
 
 
 def test_a_folder_in_use_is_left_alone(small: Small, archive: Path, tmp_path: Path) -> None:

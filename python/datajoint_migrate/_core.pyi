@@ -11,7 +11,9 @@ __all__ = [
     "compare",
     "copy",
     "files",
+    "look",
     "pointers",
+    "put_back",
     "quote",
     "read_manifest",
     "restore",
@@ -77,3 +79,11 @@ def read_manifest(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
     """The manifest of an archive, checked."""
+
+def look(plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None) -> str:
+    """What lies where an archive is or is to be: nothing, empty, unfinished, archive or other."""
+
+def put_back(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Puts the objects of an archive back into the folders of their stores."""

@@ -227,7 +227,7 @@ def _written(stream: Any, to: Path) -> int:
 
 @app.command()
 def check(
-    archive: Path,
+    archive: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
     subset: Annotated[str, typer.Option(help="all, n/m, x% or a size such as 500M.")] = "all",
     json: Json = False,
 ) -> None:

@@ -25,7 +25,9 @@ from datajoint_migrate.console.settings import load
 @app.command()
 def backup(
     schema: str,
-    name: Annotated[str, typer.Argument(help="A schema, or a folder: ./my_backup")],
+    name: Annotated[
+        str, typer.Argument(help="A schema, a folder (./my_backup), s3://bucket/prefix.")
+    ],
     with_files: Annotated[
         bool, typer.Option("--with-files", help="Objects of stores too.")
     ] = False,
@@ -58,10 +60,13 @@ def backup(
 
 @app.command()
 def restore(
-    backup: Annotated[str, typer.Argument(help="A schema, or the folder of an archive.")],
+    backup: Annotated[str, typer.Argument(help="A schema, or where an archive is.")],
     dest: str,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there; it is kept beside.")
+    ] = False,
+    with_files: Annotated[
+        bool, typer.Option("--with-files", help="Put the objects of stores back, too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     config: Config = None,
@@ -70,12 +75,15 @@ def restore(
 ) -> None:
     """Make a schema of a backup: beside its place, proved, then exchanged."""
     with running("restore", json) as output:
+        settings = load(config, connection)
         with output.progress() as on_event:
             done = djm.restore_schema(
                 backup,
                 dest,
                 overwrite=overwrite,
-                **load(config, connection).ends(),
+                with_files=with_files,
+                source_stores=settings.source_stores,
+                **settings.ends(),
                 dry_run=dry_run,
                 on_event=on_event,
             )

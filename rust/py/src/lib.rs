@@ -98,4 +98,16 @@ mod _core {
     ) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "read_manifest", verbs::check::read_manifest)
     }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn look<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "look", verbs::check::look)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn put_back<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "put_back", verbs::restore::objects::objects)
+    }
 }

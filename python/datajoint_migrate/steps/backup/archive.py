@@ -1,4 +1,4 @@
-"""A schema in an archive: a folder with a manifest and Parquet files, and back onto a server."""
+"""A schema in an archive, a manifest and Parquet files in a folder or a bucket, and back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from datajoint_migrate import _core
 from datajoint_migrate.catalog.connection import Server
@@ -34,7 +35,18 @@ from datajoint_migrate.steps.moving.route import OnEvent
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 MANIFEST = "manifest.json"
-UNFINISHED = "journal.jsonl"
+AMAZON = "https://s3.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an archive lies, for people and for the engine; `spec` may hold secrets."""
+
+    shown: str
+    spec: str | dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.shown
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class ArchivedTable:
 class Archived:
     """What an archive holds, as its checked manifest says."""
 
-    location: str
+    place: Place
     schema: str
     charset: str
     collation: str
@@ -62,6 +74,13 @@ class Archived:
     server_version: str
     rows: int
     bytes: int
+    # The stores whose objects it holds.
+    stores: tuple[str, ...]
+
+    @property
+    def location(self) -> str:
+        """The folder, or the URL."""
+        return self.place.shown
 
 
 def is_archive(name: Any) -> bool:
@@ -73,17 +92,36 @@ def is_archive(name: Any) -> bool:
     return bool(URL.match(text)) or any(str(mark) in text for mark in separators)
 
 
-def folder_of(location: Any) -> Path:
-    """The folder of an archive; raises `InvalidArgument` for a URL that leads elsewhere."""
+def place_of(location: Any) -> Place:
+    """Where an archive is: a folder, or `s3://bucket/prefix`.
+
+    A bucket's service is that of AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else Amazon's; keys come
+    from the environment, the profile or the machine's role. Raises `InvalidArgument` for other
+    URLs.
+    """
     text = os.fspath(location) if isinstance(location, os.PathLike) else str(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
-    if URL.match(text):
+    url = urlsplit(text) if URL.match(text) else None
+    if url is None:
+        folder = str(Path(text).expanduser().absolute())
+        return Place(folder, folder)
+    prefix = url.path.strip("/")
+    if url.scheme != "s3" or not url.netloc or not prefix or "@" in url.netloc:
         raise InvalidArgument(
-            f"an archive cannot be read or written at {text}",
-            hint="archives are folders: write to one and copy it to the bucket, or the other way",
+            f"an archive cannot be read or written at {url.scheme}://{url.hostname or ''}",
+            hint="name a folder, or a place in a bucket: s3://bucket/prefix. The service is that "
+            "of AWS_ENDPOINT_URL, keys come from the environment, the profile or the role",
         )
-    return Path(text).expanduser().absolute()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    store = Store(
+        name="archive",
+        protocol="s3",
+        location=prefix,
+        raw={"endpoint": endpoint or AMAZON, "bucket": url.netloc},
+        secure=True,
+    )
+    return Place(f"s3://{url.netloc}/{prefix}", store.spec())
 
 
 def write_archive(
@@ -107,23 +145,23 @@ def write_archive(
     `files_backed_up`, `snapshot` (kind, time, position in the binary log), `tables` (rows by
     name), `time_taken`.
 
-    Raises `NotFound`, `DestinationNotEmpty` when the folder holds anything but an unfinished
+    Raises `NotFound`, `DestinationNotEmpty` when the place holds anything but an unfinished
     archive, `StoreMissing`, `ExternalMissing` and `ArchiveFailed`.
     """
     began = time.monotonic()
-    folder = folder_of(location)
-    refuse_used(folder)
+    place = place_of(location)
+    refuse_used(place)
     with server.session(read_only=True) as session:
         found = read_schema(session, schema)
         programs = read_programs(session, schema)
-    plan = backup_plan(server, found, folder, lanes, programs)
+    plan = backup_plan(server, found, place, lanes, programs)
     if with_files:
         plan["stores"] = _stores(found, stores_of(source_stores))
     summary = _core.backup(plan, on_event)
     return {
         "tables_backed_up": len(summary["tables"]),
         "rows_backed_up": summary["rows"],
-        "backup_location": str(folder),
+        "backup_location": place.shown,
         "bytes": summary["bytes"],
         "files_backed_up": summary["files"],
         "snapshot": summary["snapshot"],
@@ -132,30 +170,26 @@ def write_archive(
     }
 
 
-def refuse_used(folder: Path) -> None:
-    """Raises `DestinationNotEmpty` unless an archive can be begun or continued in the folder."""
-    if folder.exists() and not folder.is_dir():
-        raise DestinationNotEmpty(f"{folder} is a file", hint="name a folder")
-    if (folder / MANIFEST).exists():
+def refuse_used(place: Place) -> None:
+    """Raises `DestinationNotEmpty` unless an archive can be begun or continued there."""
+    what = {"archive": "a finished archive", "other": "something that is no archive"}
+    holds = _core.look({"archive": place.spec})
+    if holds in what:
         raise DestinationNotEmpty(
-            f"{folder} already holds a finished archive", hint="name another folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / UNFINISHED).exists():
-        raise DestinationNotEmpty(
-            f"{folder} already holds something that is no archive",
-            hint="name a folder that is empty or does not exist",
+            f"{place} already holds {what[holds]}",
+            hint="name a place that is empty or does not exist",
         )
 
 
 def backup_plan(
-    server: Server, schema: Schema, folder: Path, lanes: int, programs: Iterable[Program] = ()
+    server: Server, schema: Schema, place: Place, lanes: int, programs: Iterable[Program] = ()
 ) -> dict[str, Any]:
     """The engine's plan: plain values, readable before anything happens."""
     passing = (JOURNAL, POSTPONED)
     tables = [table for table in schema.tables.values() if table.name not in passing]
     return {
         "source": server.spec(),
-        "archive": str(folder),
+        "archive": place.spec,
         "tool": f"datajoint-migrate {_core.__version__}",
         "schema": schema.name,
         "charset": schema.charset,
@@ -220,22 +254,23 @@ def check_backup(
     nth of m parts), "x%", or a size ("500M"); the same one means the same files every time.
 
     Returns `ok`, `schema`, `tables`, `files`, `files_read`, `bytes_read`, `rows`, `problems` (a
-    list of `file`, `table`, `problem`), `time_taken`. Raises `InvalidArgument` for a wrong subset
-    and `NotFound` when there is no such folder.
+    list of `file`, `table`, `problem`), `time_taken`. Raises `InvalidArgument` for a wrong subset,
+    `NotFound` when there is no such folder, `ConnectionFailed` and `StoreFailed` when the bucket
+    cannot be reached.
     """
-    folder = folder_of(backup)
-    if not folder.is_dir():
-        raise NotFound(f"there is no folder {folder}", context={"archive": str(folder)})
-    plan = {"archive": str(folder), "subset": str(subset), "lanes": lanes}
+    place = place_of(backup)
+    if _core.look({"archive": place.spec}) == "nothing":
+        raise NotFound(f"there is no folder {place}", context={"archive": place.shown})
+    plan = {"archive": place.spec, "subset": str(subset), "lanes": lanes}
     return _core.check_archive(plan, on_event)
 
 
 def read_archive(location: Any) -> Archived:
     """What an archive holds. Raises `ArchiveFailed` when it is none, or its manifest is wrong."""
-    folder = folder_of(location)
-    manifest = _core.read_manifest({"archive": str(folder)})
+    place = place_of(location)
+    manifest = _core.read_manifest({"archive": place.spec})
     return Archived(
-        location=str(folder),
+        place=place,
         schema=manifest["schema"],
         charset=manifest["charset"],
         collation=manifest["collation"],
@@ -245,6 +280,7 @@ def read_archive(location: Any) -> Archived:
         server_version=manifest["server_version"],
         rows=manifest["totals"]["rows"],
         bytes=manifest["totals"]["bytes"],
+        stores=tuple(sorted({file["store"] for file in manifest["files"]})),
     )
 
 
@@ -318,7 +354,7 @@ def load_archive(
             )
     summary = _core.restore(
         {
-            "archive": archived.location,
+            "archive": archived.place.spec,
             "destination": server.spec(),
             "schema": dest_schema,
             "lanes": lanes,
@@ -327,3 +363,30 @@ def load_archive(
         on_event,
     )
     return {str(name): int(rows) for name, rows in summary["tables"].items()}
+
+
+def put_files_back(
+    archived: Archived,
+    source_stores: Mapping[str, Any] | None = None,
+    *,
+    lanes: int = LANES,
+    on_event: OnEvent = None,
+) -> int:
+    """Put the objects of an archive back into the folders of their stores; how many were missing.
+
+    Raises `StoreMissing`, `ArchiveFailed` naming the file, and `ExternalMissing` for one that is
+    there with other contents, which stays as it is.
+    """
+    stores = stores_of(source_stores)
+    folders = {name: _folder(get_store(stores, name, "source")) for name in archived.stores}
+    plan = {"archive": archived.place.spec, "stores": folders, "lanes": lanes}
+    return int(_core.put_back(plan, on_event)["files"])
+
+
+def _folder(store: Store) -> str:
+    if store.protocol != "file":
+        raise InvalidArgument(
+            f"files cannot be put back into the {store.protocol} store {store.name!r}",
+            hint="give a store of protocol 'file' and its name in source_stores",
+        )
+    return str(store.spec()["location"])

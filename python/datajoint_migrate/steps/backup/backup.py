@@ -16,7 +16,7 @@ from datajoint_migrate.catalog.externals import TRACKING
 from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, MigrationError
-from datajoint_migrate.steps.backup.archive import folder_of, is_archive, refuse_used, write_archive
+from datajoint_migrate.steps.backup.archive import is_archive, place_of, refuse_used, write_archive
 from datajoint_migrate.steps.backup.proof import (
     prove_backup as prove_backup,  # the third of the trio
 )
@@ -66,8 +66,9 @@ def backup_schema(
 ) -> dict[str, Any]:
     """Copy a whole schema, hidden tables included, bit for bit, to one called `backup_name`.
 
-    A `backup_name` with a separator in it, or a path, is an archive: a folder of Parquet files
-    and a manifest (see `check_backup`), with the objects of external stores too if `with_files`.
+    A `backup_name` with a separator in it, or a path, is an archive: a folder, or `s3://bucket/…`,
+    of Parquet files and a manifest (see `check_backup`), with the objects of external stores too
+    if `with_files`.
 
     The copy holds no foreign key into another schema, because it would block deletes there; such
     keys, and programs (triggers, views, routines, events), are kept in its hidden table
@@ -129,19 +130,19 @@ def _archive(
     if not dry_run:
         written = write_archive(server, schema, location, on_event=on_event, **options)
         return {"notes": [], **written}
-    folder = folder_of(location)
-    refuse_used(folder)
+    place = place_of(location)
+    refuse_used(place)
     with server.session(read_only=True) as session:
         source = read_schema(session, schema)
     rows = sum(table.rows for table in source.tables.values())
     return {
         "tables_backed_up": 0,
         "rows_backed_up": 0,
-        "backup_location": str(folder),
+        "backup_location": place.shown,
         "snapshot": "none",
         "notes": [],
         "time_taken": 0.0,
-        "plan": [f"{schema} -> {folder}: {len(source.tables)} tables, about {rows} rows"],
+        "plan": [f"{schema} -> {place}: {len(source.tables)} tables, about {rows} rows"],
         "ddl": [],
     }
 

@@ -16,8 +16,8 @@ from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.steps.backup.archive import (
     backup_plan,
     check_backup,
-    folder_of,
     is_archive,
+    place_of,
     read_archive,
 )
 from datajoint_migrate.steps.backup.record import has_record, read_record
@@ -99,7 +99,7 @@ def _rows_differ(schema: str, table: str, now: int, then: int) -> str:
 def _prove_archive(ends: Ends, source: Schema, backup: str) -> list[str]:
     try:
         checked = check_backup(backup)
-        manifest = _core.read_manifest({"archive": str(folder_of(backup))})
+        manifest = _core.read_manifest({"archive": place_of(backup).spec})
     except MigrationError as error:
         return [f"the archive {backup} cannot be read: {error.message}"]
     if manifest["schema"] != source.name:
@@ -151,7 +151,7 @@ def _digests(ends: Ends, source: Schema, names: list[str]) -> dict[str, tuple[in
 
 def _archived_digests(ends: Ends, source: Schema) -> dict[str, tuple[int, str]]:
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "archive"
-        _core.backup(backup_plan(ends.source.server, source, folder, LANES), None)
-        manifest: dict[str, Any] = _core.read_manifest({"archive": str(folder)})
+        place = place_of(Path(scratch) / "archive")
+        _core.backup(backup_plan(ends.source.server, source, place, LANES), None)
+        manifest: dict[str, Any] = _core.read_manifest({"archive": place.spec})
     return {table["name"]: (table["rows"], table["digest"]) for table in manifest["tables"]}

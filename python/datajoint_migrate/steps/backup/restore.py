@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.tables import ForeignKey, Table
-from datajoint_migrate.errors import DestinationNotEmpty, Mismatch
-from datajoint_migrate.steps.backup.archive import is_archive
+from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch
+from datajoint_migrate.steps.backup.archive import is_archive, put_files_back
 from datajoint_migrate.steps.backup.backup import inward_keys, key_name
 from datajoint_migrate.steps.backup.exchange import (
     PROGRESS,
@@ -45,6 +46,8 @@ def restore_schema(
     connection: Any = None,
     *,
     overwrite: bool = False,
+    with_files: bool = False,
+    source_stores: Mapping[str, Any] | None = None,
     dest_connection: Any = None,
     lanes: int = LANES,
     dry_run: bool = False,
@@ -59,10 +62,14 @@ def restore_schema(
     Keys into other schemas come back where `dest` is the schema the backup was made of; under
     another name they would block deletes over there, and are left out (`notes`).
 
+    With `with_files` the objects of stores that an archive holds go back to the folders that
+    `source_stores` (0.14.6 specs) name, those that are missing; one that is there with other
+    contents is an error and stays.
+
     A call that was interrupted is finished by the same call.
 
-    Returns `tables_restored`, `rows_restored`, `kept` (schema name or None), `notes`,
-    `time_taken` in seconds; with `dry_run` also `plan`, and nothing is written.
+    Returns `tables_restored`, `rows_restored`, `files_restored`, `kept` (schema name or None),
+    `notes`, `time_taken` in seconds; with `dry_run` also `plan`, and nothing is written.
 
     Raises `NotFound` when there is no such backup, `InvalidArgument` for one that is empty or
     unfinished, `DestinationNotEmpty`, and `Mismatch` when the backup has been changed or a foreign
@@ -86,6 +93,9 @@ def restore_schema(
                 )
         if dry_run:
             return _readable(origin, dest, began)
+        files = 0
+        if with_files:
+            files = _files(origin, source_stores, lanes, on_event)
         if exchange is None:
             exchange = Exchange(
                 backup=origin.name,
@@ -101,10 +111,22 @@ def restore_schema(
     return {
         "tables_restored": exchange.tables,
         "rows_restored": exchange.rows,
+        "files_restored": files,
         "kept": exchange.kept,
         "notes": notes,
         "time_taken": time.monotonic() - began,
     }
+
+
+def _files(
+    origin: Origin, source_stores: Mapping[str, Any] | None, lanes: int, on_event: OnEvent
+) -> int:
+    if origin.archived is None or not origin.archived.stores:
+        raise InvalidArgument(
+            f"{origin.name} holds no files of stores",
+            hint="leave out with_files; an archive holds them that was made with with_files=True",
+        )
+    return put_files_back(origin.archived, source_stores, lanes=lanes, on_event=on_event)
 
 
 # -- what there is --------------------------------------------------------------------------------
@@ -143,6 +165,7 @@ def _readable(origin: Origin, dest: str, began: float) -> dict[str, Any]:
     return {
         "tables_restored": 0,
         "rows_restored": 0,
+        "files_restored": 0,
         "kept": None,
         "notes": [],
         "time_taken": time.monotonic() - began,

@@ -1,19 +1,28 @@
-//! The journal of an archive in the making: a file of lines, one for each chunk planned and each chunk done, so that a run
-//! that was killed goes on. What it says is proved again before it is believed, so it need not survive a power cut.
+//! The journal of an archive in the making: lines, one for each chunk planned and each chunk done, so that a run that was
+//! killed goes on. What it says is proved again before it is believed, so it need not survive a power cut.
+//!
+//! In a folder it is a file. In a bucket, where nothing can be added to an object, it is one small object after the other:
+//! what was planned goes with what was done next.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{ChunkFile, MANIFEST, VERSION, failed};
+use super::manifest::{ChunkFile, VERSION, failed};
+use super::place::{Holds, Place};
 use crate::error::{Kind, Result};
+use crate::files::bucket::Bucket;
 
-const JOURNAL: &str = "journal.jsonl";
+/// The journal in a folder.
+pub const JOURNAL: &str = "journal.jsonl";
+/// Where its objects are in a bucket.
+pub const PIECES: &str = "journal";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,77 +64,94 @@ struct Chunks<C> {
     entries: BTreeMap<u64, Entry<C>>,
 }
 
-/// The open journal, which also keeps a second run away from the folder.
+/// The open journal. In a folder it also keeps a second run away.
 pub struct Journal<C> {
-    path: PathBuf,
-    file: Mutex<File>,
+    lines: Mutex<Lines>,
     former: HashMap<String, Chunks<C>>,
 }
 
+enum Lines {
+    File {
+        path: PathBuf,
+        file: File,
+    },
+    /// `run` tells this run's objects, from the one numbered `first` on, from those of another at the same time.
+    Objects {
+        bucket: Bucket,
+        run: String,
+        first: u64,
+        next: u64,
+        waiting: Vec<u8>,
+    },
+}
+
 impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
-    /// Begins an archive of `schema` in the folder `root`, or goes on with one that was begun.
-    pub fn open(root: &Path, schema: &str, server: &str) -> Result<Self> {
-        let shown = root.to_string_lossy();
-        let fail = |error: io::Error| failed(shown.clone(), error);
-        fs::create_dir_all(root).map_err(fail)?;
-        if root.join(MANIFEST).exists() {
-            return Err(failed(shown, "there is a finished archive already"));
+    /// Begins an archive of `schema`, or goes on with one that was begun.
+    pub fn open(place: &Place, schema: &str, server: &str) -> Result<Self> {
+        let shown = place.shown();
+        match place.holds()? {
+            Holds::Nothing | Holds::Empty | Holds::Unfinished => {}
+            Holds::Archive => return Err(failed(shown, "there is a finished archive already")),
+            Holds::Other => return Err(failed(shown, "something that is no archive is there already")),
         }
-        let path = root.join(JOURNAL);
-        if !path.exists() && fs::read_dir(root).map_err(fail)?.next().is_some() {
-            return Err(failed(shown, "the folder holds something that is no archive"));
-        }
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(fail)?;
-        if file.try_lock().is_err() {
-            return Err(failed(shown, "another backup writes to this folder"));
-        }
-        let mut lines = BufReader::new(&file).lines().map_while(io::Result::ok);
-        let head = lines.next().map(|line| serde_json::from_str::<Line<C>>(&line));
+        let (lines, text) = Lines::open(place)?;
+        let mut said = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let head = said.next().map(serde_json::from_slice::<Line<C>>);
         let mut former = HashMap::new();
         let mine = match head {
             None | Some(Err(_)) => false,
             Some(Ok(Line::Archive { version, schema: of, server: on })) => {
                 if of != schema || on != server {
-                    let message = format!("the folder holds an unfinished archive of `{of}` on {on}");
+                    let message = format!("an unfinished archive of `{of}` on {on} is there already");
                     return Err(failed(shown, message));
                 }
                 version == VERSION
             }
-            Some(Ok(_)) => return Err(failed(shown, "its journal.jsonl cannot be read")),
+            Some(Ok(_)) => return Err(failed(shown, "its journal cannot be read")),
         };
         if mine {
             // A line that was cut, and all that may follow it, are planned again.
-            lines
-                .map_while(|line| serde_json::from_str(&line).ok())
+            said.map_while(|line| serde_json::from_slice(line).ok())
                 .for_each(|line| remember(&mut former, line));
         }
-        let journal = Self { path, file: Mutex::new(file), former };
+        if let Lines::File { file, .. } = &lines {
+            file.set_len(0).map_err(|error| failed(JOURNAL, error))?;
+        }
+        let journal = Self { lines: Mutex::new(lines), former };
         journal.begin(schema, server)?;
         Ok(journal)
     }
 
     /// Writes the journal anew, without lines that were cut.
     fn begin(&self, schema: &str, server: &str) -> Result<()> {
-        if let Ok(file) = self.file.lock() {
-            file.set_len(0).map_err(|error| failed(JOURNAL, error))?;
-        }
         self.put(&Line::Archive { version: VERSION, schema: schema.into(), server: server.into() })?;
         for (table, chunks) in &self.former {
             for entry in chunks.entries.values() {
-                self.planned(table, &chunks.plan, entry.number, &entry.bounds)?;
+                let (plan, bounds) = (chunks.plan.clone(), entry.bounds.clone());
+                self.put(&Line::Planned { table: table.clone(), plan, number: entry.number, bounds })?;
                 if let Some(Made(file)) = &entry.done {
-                    self.done(table, entry.number, file.as_ref())?;
+                    let file = file.clone();
+                    self.put(&Line::Done { table: table.clone(), number: entry.number, file })?;
                 }
             }
         }
-        Ok(())
+        self.lines()?.settle()
+    }
+
+    fn lines(&self) -> Result<std::sync::MutexGuard<'_, Lines>> {
+        self.lines.lock().map_err(|_| Kind::Internal("a lane panicked".into()).into())
     }
 
     fn put(&self, line: &Line<C>) -> Result<()> {
         let mut text = serde_json::to_vec(line).map_err(|error| Kind::Internal(error.to_string()))?;
         text.push(b'\n');
-        let mut file = self.file.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
-        file.write_all(&text).map_err(|error| failed(JOURNAL, error))
+        match &mut *self.lines()? {
+            Lines::File { file, .. } => file.write_all(&text).map_err(|error| failed(JOURNAL, error)),
+            Lines::Objects { waiting, .. } => {
+                waiting.extend_from_slice(&text);
+                Ok(())
+            }
+        }
     }
 
     /// What earlier runs had planned of a table, in order; nothing if its definition has changed since.
@@ -140,13 +166,94 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
     }
 
     pub fn done(&self, table: &str, number: u64, file: Option<&ChunkFile>) -> Result<()> {
-        self.put(&Line::Done { table: table.into(), number, file: file.cloned() })
+        self.put(&Line::Done { table: table.into(), number, file: file.cloned() })?;
+        self.lines()?.settle()
+    }
+
+    /// Fails if another run wrote to the same place meanwhile.
+    pub fn prove_alone(&self) -> Result<()> {
+        self.lines()?.prove_alone()
     }
 
     /// The archive is finished.
     pub fn remove(self) -> Result<()> {
-        fs::remove_file(&self.path).map_err(|error| failed(JOURNAL, error))
+        self.lines()?.remove()
     }
+}
+
+impl Lines {
+    /// The journal that is there, and what it says.
+    fn open(place: &Place) -> Result<(Self, Vec<u8>)> {
+        let mut text = Vec::new();
+        match place {
+            Place::Folder(root) => {
+                let shown = place.shown();
+                let fail = |error: io::Error| failed(shown.clone(), error);
+                fs::create_dir_all(root).map_err(fail)?;
+                let path = root.join(JOURNAL);
+                let mut options = OpenOptions::new();
+                let mut file = options.create(true).read(true).append(true).open(&path).map_err(fail)?;
+                if file.try_lock().is_err() {
+                    return Err(failed(shown, "another backup writes to this folder"));
+                }
+                file.read_to_end(&mut text).map_err(fail)?;
+                Ok((Self::File { path, file }, text))
+            }
+            Place::Bucket(bucket, _) => {
+                let mut next = 0;
+                for path in pieces(bucket)? {
+                    text.extend_from_slice(&bucket.get(&path)?.1);
+                    next = next.max(number_of(&path).map_or(0, |number| number + 1));
+                }
+                let run = format!("{:016x}", RandomState::new().build_hasher().finish());
+                let (bucket, waiting) = (bucket.clone(), Vec::new());
+                Ok((Self::Objects { bucket, run, first: next, next, waiting }, text))
+            }
+        }
+    }
+
+    /// Sends what waits.
+    fn settle(&mut self) -> Result<()> {
+        let Self::Objects { bucket, run, next, waiting, .. } = self else { return Ok(()) };
+        let text = std::mem::take(waiting);
+        bucket.put(&format!("{PIECES}/{next:012}-{run}.jsonl"), [text.into()])?;
+        *next += 1;
+        Ok(())
+    }
+
+    /// Nothing in a bucket keeps a second run away; this tells that there was one.
+    fn prove_alone(&self) -> Result<()> {
+        let Self::Objects { bucket, run, first, .. } = self else { return Ok(()) };
+        let other = pieces(bucket)?.into_iter().find(|path| {
+            number_of(path).is_some_and(|number| number >= *first) && !path.contains(run.as_str())
+        });
+        match other {
+            Some(path) => Err(failed(bucket.place(&path), "another backup writes to this place")),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        match self {
+            Self::File { path, .. } => fs::remove_file(path).map_err(|error| failed(JOURNAL, error)),
+            Self::Objects { bucket, .. } => pieces(bucket)?.iter().try_for_each(|path| bucket.remove(path)),
+        }
+    }
+}
+
+fn number_of(path: &str) -> Option<u64> {
+    path.strip_prefix(PIECES)?.strip_prefix('/')?.split('-').next()?.parse().ok()
+}
+
+/// The journal's objects in a bucket, in their order.
+fn pieces(bucket: &Bucket) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    bucket.list(PIECES, &mut |path, _| {
+        paths.push(path);
+        Ok(())
+    })?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn remember<C>(former: &mut HashMap<String, Chunks<C>>, line: Line<C>) {
@@ -184,7 +291,8 @@ mod tests {
     fn a_journal_whose_last_line_was_cut_goes_on_from_the_line_before() {
         let root = std::env::temp_dir().join(format!("djm-journal-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        let journal = Journal::<String>::open(&root, "lab", "s").expect("begun");
+        let place = Place::Folder(root.clone());
+        let journal = Journal::<String>::open(&place, "lab", "s").expect("begun");
         journal.planned("t", "p", 0, &"a".into()).expect("written");
         journal.planned("t", "p", 1, &"b".into()).expect("written");
         journal.done("t", 1, Some(&file("x"))).expect("written");
@@ -193,8 +301,8 @@ mod tests {
         let path = root.join(JOURNAL);
         let text = fs::read(&path).expect("there");
         fs::write(&path, &text[..text.len() - 5]).expect("cut");
-        let journal = Journal::<String>::open(&root, "lab", "s").expect("goes on");
-        assert!(Journal::<String>::open(&root, "lab", "s").is_err(), "two runs at once");
+        let journal = Journal::<String>::open(&place, "lab", "s").expect("goes on");
+        assert!(Journal::<String>::open(&place, "lab", "s").is_err(), "two runs at once");
         let former = journal.former("t", "p");
         assert_eq!(
             former.iter().map(|entry| entry.done.clone()).collect::<Vec<_>>(),
@@ -202,7 +310,7 @@ mod tests {
         );
         assert!(journal.former("t", "other").is_empty());
         drop(journal);
-        assert!(Journal::<String>::open(&root, "other", "s").is_err());
+        assert!(Journal::<String>::open(&place, "other", "s").is_err());
         let _ = fs::remove_dir_all(&root);
     }
 }

@@ -4,18 +4,16 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::place::{Holds, Place, inside};
 use crate::error::{Error, Kind, Result};
 
 pub const MANIFEST: &str = "manifest.json";
 pub const FORMAT: &str = "datajoint-migrate archive";
 pub const VERSION: u32 = 1;
-const MAX_PATH: usize = 4096;
 /// A manifest of 100,000 chunk files has about 40 MB.
 const MAX_MANIFEST: u64 = 1 << 30;
 
@@ -164,56 +162,23 @@ pub fn folder_of(table: &str, taken: &mut BTreeSet<String>) -> String {
     name
 }
 
-/// Where a path of the manifest leads; an error unless it stays below the archive.
-pub fn place(root: &Path, path: &str) -> Result<PathBuf> {
-    // Elsewhere these two are characters of names like any other, and stores have such names.
-    let strange = path.contains('\0') || (cfg!(windows) && path.contains(['\\', ':']));
-    let steps = path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
-    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    let inside = plain && !strange && !steps && path.len() <= MAX_PATH;
-    if inside { Ok(root.join(path)) } else { Err(failed(path, "this path leads out of the archive")) }
-}
-
-/// A file of the archive, opened: a plain file, really below `root`, as links may lead out.
-pub fn open(root: &Path, path: &str) -> Result<File> {
-    let full = place(root, path)?;
-    let metadata = fs::symlink_metadata(&full).map_err(|error| missing(path, &error))?;
-    if !metadata.is_file() {
-        return Err(failed(path, "is no plain file"));
-    }
-    let inside = fs::canonicalize(&full)
-        .and_then(|real| Ok(real.starts_with(fs::canonicalize(root)?)))
-        .map_err(|error| failed(path, error))?;
-    if !inside {
-        return Err(failed(path, "this path leads out of the archive"));
-    }
-    File::open(&full).map_err(|error| missing(path, &error))
-}
-
-fn missing(path: &str, error: &std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => failed(path, "the file is missing"),
-        _ => failed(path, error),
-    }
-}
-
 impl Manifest {
-    /// Reads and checks the manifest of the archive at `root`.
-    pub fn read(root: &Path) -> Result<Self> {
-        if !root.is_dir() {
-            return Err(failed(root.to_string_lossy(), "there is no archive: no such folder"));
+    /// Reads and checks the manifest of an archive.
+    pub fn read(place: &Place) -> Result<Self> {
+        match place.holds()? {
+            Holds::Archive => {}
+            Holds::Nothing => return Err(failed(place.shown(), "there is no archive: no such folder")),
+            _ => {
+                let message = "there is no archive, or it is unfinished: it has no manifest.json";
+                return Err(failed(place.shown(), message));
+            }
         }
-        if !root.join(MANIFEST).exists() {
-            let message = "there is no archive, or it is unfinished: it has no manifest.json";
-            return Err(failed(root.to_string_lossy(), message));
-        }
-        let mut file = open(root, MANIFEST)?;
-        let size = file.metadata().map_err(|error| failed(MANIFEST, error))?.len();
+        let size = place.size(MANIFEST)?;
         if size > MAX_MANIFEST {
             return Err(failed(MANIFEST, format!("{size} bytes are no manifest")));
         }
         let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(|error| failed(MANIFEST, error))?;
+        place.read(MANIFEST)?.read_to_end(&mut text).map_err(|error| failed(MANIFEST, error))?;
         Self::parse(&text)
     }
 
@@ -244,7 +209,6 @@ impl Manifest {
         }
         let mut tables = HashSet::new();
         let mut paths = HashSet::new();
-        let root = Path::new("");
         let mut totals = Totals { tables: self.tables.len() as u64, ..Totals::default() };
         let sum = |total: u64, part: u64| total.checked_add(part);
         for table in &self.tables {
@@ -264,7 +228,7 @@ impl Manifest {
             }
             let (mut rows, mut bytes, mut digest) = (Some(0), Some(0), 0_u128);
             for chunk in &table.chunks {
-                place(root, &chunk.path)?;
+                inside(&chunk.path)?;
                 if !paths.insert(chunk.path.as_str()) {
                     return bad(format!("{} is there twice", chunk.path));
                 }
@@ -286,8 +250,8 @@ impl Manifest {
             (totals.rows, totals.bytes) = (rows, bytes);
         }
         for file in &self.files {
-            place(root, &file.path)?;
-            place(root, &file.object)?;
+            inside(&file.path)?;
+            inside(&file.object)?;
             if !paths.insert(file.path.as_str()) || !is_hex(&file.blake3, 64) {
                 return bad(format!("what is said of {} cannot be", file.path));
             }
@@ -300,18 +264,13 @@ impl Manifest {
         Ok(())
     }
 
-    /// Writes the manifest, which makes the archive a finished one: by another name first, then renamed.
-    pub fn write(&self, root: &Path) -> Result<()> {
+    /// Writes the manifest, which makes the archive a finished one.
+    pub fn write(&self, place: &Place) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).map_err(|error| Kind::Internal(error.to_string()))?;
-        let temporary = root.join("manifest.json.tmp");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&temporary, root.join(MANIFEST))?;
-            File::open(root)?.sync_all()
-        };
-        write().map_err(|error| failed(MANIFEST, error))
+        let mut draft = place.draft(MANIFEST)?;
+        draft.file.write_all(&text).map_err(|error| failed(MANIFEST, error))?;
+        draft.keep()?;
+        place.settle("")
     }
 }
 

@@ -11,9 +11,7 @@
 //! IPC is quicker, but both are several times quicker than a server hands the rows over or takes them; Parquet is no
 //! larger, and everything reads it: `DuckDB` reads IPC only with an extension. zstd 3 saves another 4 % of narrow rows.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
@@ -23,7 +21,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::manifest::{failed, place};
+use super::manifest::failed;
+use super::place::{Draft, Place};
 use crate::error::Result;
 
 const LEVEL: i32 = 1;
@@ -35,29 +34,27 @@ const WORTH: (usize, usize) = (19, 20);
 
 /// Counts and hashes what is written.
 struct Hashing {
-    file: File,
+    draft: Draft,
     hasher: blake3::Hasher,
     bytes: u64,
 }
 
 impl Write for Hashing {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(data)?;
+        let written = self.draft.file.write(data)?;
         self.hasher.update(&data[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.draft.file.flush()
     }
 }
 
 /// A chunk file in the making: it has its name only when it is whole.
 pub struct ChunkWriter {
     path: String,
-    temporary: PathBuf,
-    place: PathBuf,
     writer: ArrowWriter<Hashing>,
     group_bytes: usize,
 }
@@ -70,21 +67,15 @@ pub struct Written {
 }
 
 impl ChunkWriter {
-    /// Begins the file `path` below `root`. The `first` batch decides what is worth to be compressed; at `group_bytes`
-    /// what is held in memory is written.
-    pub fn create(root: &Path, path: &str, first: &RecordBatch, group_bytes: usize) -> Result<Self> {
-        let place = place(root, path)?;
+    /// Begins the file `path`. The `first` batch decides what is worth to be compressed; at `group_bytes` what is held in
+    /// memory is written.
+    pub fn create(place: &Place, path: &str, first: &RecordBatch, group_bytes: usize) -> Result<Self> {
         let fail = |error: &dyn std::fmt::Display| failed(path, error);
-        if let Some(folder) = place.parent() {
-            fs::create_dir_all(folder).map_err(|error| fail(&error))?;
-        }
-        let temporary = place.with_extension("parquet.tmp");
-        let file = File::create(&temporary).map_err(|error| fail(&error))?;
-        let hashing = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        let hashing = Hashing { draft: place.draft(path)?, hasher: blake3::Hasher::new(), bytes: 0 };
         let properties = properties(first).map_err(|error| fail(&error))?;
         let writer =
             ArrowWriter::try_new(hashing, first.schema(), Some(properties)).map_err(|error| fail(&error))?;
-        Ok(Self { path: path.to_owned(), temporary, place, writer, group_bytes })
+        Ok(Self { path: path.to_owned(), writer, group_bytes })
     }
 
     /// Adds rows, in columns like those of the first batch.
@@ -96,17 +87,13 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Writes the rest to the disk and gives the file its name.
-    pub fn finish(mut self) -> Result<Written> {
-        self.writer.finish().map_err(|error| failed(&self.path, error))?;
-        let hashing = self.writer.inner();
+    /// Writes the rest and gives the file its name.
+    pub fn finish(self) -> Result<Written> {
+        let path = self.path;
+        let hashing = self.writer.into_inner().map_err(|error| failed(&path, error))?;
         let written =
             Written { bytes: hashing.bytes, blake3: hashing.hasher.finalize().to_hex().to_string() };
-        hashing
-            .file
-            .sync_data()
-            .and_then(|()| fs::rename(&self.temporary, &self.place))
-            .map_err(|error| failed(&self.path, error))?;
+        hashing.draft.keep()?;
         Ok(written)
     }
 }
@@ -158,23 +145,19 @@ fn is_worth_compressing(array: &dyn Array) -> bool {
     }
 }
 
-/// Makes the names of new files in a folder of the archive durable.
-pub fn settle(folder: &Path) -> Result<()> {
-    let sync = || File::open(folder)?.sync_all();
-    sync().map_err(|error: io::Error| failed(folder.to_string_lossy(), error))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
     use std::sync::Arc;
 
     use arrow_array::{ArrayRef, Float64Array, LargeBinaryArray};
 
     use super::*;
     use crate::archive::manifest::ChunkFile;
-    use crate::archive::read::{Chunk, hash};
+    use crate::archive::read::Opened;
 
-    pub fn folder(name: &str) -> PathBuf {
+    fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("djm-archive-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a temporary folder");
@@ -184,10 +167,11 @@ mod tests {
     #[test]
     fn minus_zero_survives_and_so_does_every_row() {
         let root = folder("zero");
+        let place = Place::Folder(root.clone());
         let values: Vec<f64> = (0..5000).map(|row| if row % 3 == 0 { -0.0 } else { 0.0 }).collect();
         let array: ArrayRef = Arc::new(Float64Array::from(values.clone()));
         let batch = RecordBatch::try_from_iter([("x", array)]).expect("valid");
-        let mut writer = ChunkWriter::create(&root, "tables/t/0.parquet", &batch, 1 << 20).expect("created");
+        let mut writer = ChunkWriter::create(&place, "tables/t/0.parquet", &batch, 1 << 20).expect("created");
         writer.batch(&batch).expect("written");
         let written = writer.finish().expect("finished");
         assert!(!root.join("tables/t/0.parquet.tmp").exists());
@@ -198,9 +182,10 @@ mod tests {
             blake3: written.blake3,
             digest: String::new(),
         };
-        hash(&root, &file.path, file.bytes, &file.blake3).expect("equal");
+        let opened = Opened::open(&place, &file.path).expect("there");
+        opened.prove(file.bytes, &file.blake3).expect("equal");
         let mut back = Vec::new();
-        for batch in Chunk::open(&root, &file, 1000).expect("readable") {
+        for batch in opened.chunk(&file, 1000).expect("readable") {
             let batch = batch.expect("whole");
             let column = batch.column(0).as_primitive::<arrow_array::types::Float64Type>().clone();
             back.extend(column.values().iter().map(|value| value.to_bits()));

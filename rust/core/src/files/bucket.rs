@@ -1,5 +1,7 @@
 //! A place in a bucket of an S3 service.
 
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,6 +282,54 @@ impl Bucket {
         let (from_key, to_key) = (source.key(from)?, self.key(to)?);
         let done = self.handle.block_on(self.objects.copy(&from_key, &to_key));
         done.map_err(|error| source.failed(from, &error))
+    }
+
+    /// Writes an object into `file`, however large it is.
+    pub fn fetch(&self, path: &str, file: &mut File) -> Result<()> {
+        let unwritable = |error: io::Error| -> Error {
+            Kind::File { path: self.place(path), message: format!("cannot be fetched: {error}") }.into()
+        };
+        let (meta, first) = match self.meta(path)? {
+            Some(meta) if meta.size > PART => (meta, None),
+            _ => self.get(path).map(|(meta, bytes)| (meta, Some(bytes)))?,
+        };
+        match first {
+            Some(bytes) => file.write_all(&bytes).map_err(unwritable),
+            None => {
+                self.pieces(path, &meta)?.try_for_each(|piece| file.write_all(&piece?).map_err(unwritable))
+            }
+        }
+    }
+
+    /// Makes an object of what `file` holds from where it stands.
+    pub fn send(&self, path: &str, file: &mut File) -> Result<()> {
+        let unreadable = |error: io::Error| -> Error {
+            Kind::File { path: self.place(path), message: format!("cannot be sent: {error}") }.into()
+        };
+        let size = file.metadata().map_err(unreadable)?.len();
+        let mut read = |most: u64| {
+            let mut piece = Vec::new();
+            file.take(most).read_to_end(&mut piece).map(|_| Bytes::from(piece)).map_err(unreadable)
+        };
+        if size <= PART {
+            return self.put(path, [read(size)?]).map(drop);
+        }
+        let mut parts = self.begin(path, size)?;
+        loop {
+            let piece = read(PART)?;
+            if piece.is_empty() {
+                return parts.finish().map(drop);
+            }
+            parts.put(piece)?;
+        }
+    }
+
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let key = self.key(path)?;
+        match self.handle.block_on(self.objects.delete(&key)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed(path, &error)),
+        }
     }
 
     fn failed(&self, path: &str, error: &object_store::Error) -> Error {

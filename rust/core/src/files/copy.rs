@@ -147,7 +147,7 @@ pub(super) fn right_size(place: impl Fn() -> String, object: &Object<'_>, found:
 }
 
 /// Checks the MD5 of what passed against the one that is known.
-pub(super) fn prove(place: impl Fn() -> String, expected: [u8; 16], found: [u8; 16]) -> Result<()> {
+pub fn prove(place: impl Fn() -> String, expected: [u8; 16], found: [u8; 16]) -> Result<()> {
     if found == expected {
         return Ok(());
     }

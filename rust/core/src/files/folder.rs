@@ -94,6 +94,22 @@ impl Folder {
         Ok(())
     }
 
+    pub fn read(&self, path: &str) -> Result<File> {
+        let file = self.file(path)?;
+        File::open(&file).map_err(|error| unreadable(&file, &error))
+    }
+
+    /// Makes a new file of what `from` holds, its time included; it has its name when the disk has it.
+    pub fn add(&self, path: &str, from: &mut File) -> Result<()> {
+        let destination = self.file(path)?;
+        let unwritable = |error: io::Error| self.unwritable(&destination, &error);
+        let mut temporary = Temporary::create(self, &destination)?;
+        io::copy(from, &mut temporary.file).map_err(unwritable)?;
+        temporary.keep_time(self, from.metadata().and_then(|found| found.modified()).ok())?;
+        temporary.file.sync_all().map_err(unwritable)?;
+        temporary.rename(self)
+    }
+
     /// An error of writing: what concerns the whole store ends the run, what concerns one file does not.
     #[must_use]
     pub fn unwritable(&self, path: &Path, error: &io::Error) -> Error {

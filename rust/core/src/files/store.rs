@@ -85,6 +85,17 @@ impl Stores {
     }
 }
 
+/// Opens one store, with what drives its requests if it is a bucket.
+pub fn open(spec: &StoreSpec) -> Result<(Store, Option<Runtime>)> {
+    match spec {
+        StoreSpec::File { name, location } => Ok((Store::Folder(Folder::open(name, location)?), None)),
+        StoreSpec::S3(spec) => {
+            let runtime = runtime()?;
+            Ok((Store::Bucket(Bucket::open(spec, runtime.handle().clone())?), Some(runtime)))
+        }
+    }
+}
+
 fn runtime() -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(2)

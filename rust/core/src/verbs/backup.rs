@@ -2,9 +2,7 @@
 
 mod objects;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -16,11 +14,12 @@ use self::objects::{StorePlan, objects};
 use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes, open_source};
 use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
-    ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, failed,
-    folder_of, hex,
+    ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, folder_of,
+    hex,
 };
-use crate::archive::read::hash;
-use crate::archive::write::{ChunkWriter, settle};
+use crate::archive::place::{Place, PlaceSpec};
+use crate::archive::read::Opened;
+use crate::archive::write::ChunkWriter;
 use crate::convert::natural::{Described, Natural};
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Kind, Result};
@@ -36,8 +35,8 @@ use crate::run::progress::Progress;
 #[derive(Debug, Clone, Deserialize)]
 pub struct BackupPlan {
     pub source: Server,
-    /// The folder; it is made if it is not there.
-    pub archive: PathBuf,
+    /// A folder is made if it is not there.
+    pub archive: PlaceSpec,
     pub tool: String,
     pub schema: String,
     pub charset: String,
@@ -116,6 +115,7 @@ struct Job {
 struct Backup<'a> {
     plan: &'a BackupPlan,
     progress: &'a Progress,
+    place: Place,
     journal: Journal<Chunk>,
     batch_bytes: usize,
     group_bytes: usize,
@@ -124,11 +124,13 @@ struct Backup<'a> {
 /// Writes the tables of the plan to an archive, or goes on where a run was interrupted.
 pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
     let begun = Instant::now();
-    let journal = Journal::open(&plan.archive, &plan.schema, &plan.source.name())?;
+    let place = Place::open(&plan.archive)?;
+    let journal = Journal::open(&place, &plan.schema, &plan.source.name())?;
     let share = plan.memory_bytes / (4 * plan.lanes.max(1));
     let backup = Backup {
         plan,
         progress,
+        place,
         journal,
         batch_bytes: share.clamp(1 << 16, 4 << 20),
         group_bytes: share.clamp(1 << 20, 64 << 20),
@@ -158,15 +160,17 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
     let tables = jobs.iter().map(|job| job.finish()).collect::<Result<Vec<_>>>()?;
     // Any lane is in the snapshot; the walker may not be.
     let files = match lanes.iter_mut().flatten().next() {
-        Some(reader) => objects(plan, reader, progress)?,
+        Some(reader) => objects(plan, &backup.place, reader, progress)?,
         None => Vec::new(),
     };
     let manifest = backup.manifest(tables, files, snapshot, &walker);
-    sweep(&plan.archive, &manifest)?;
+    let chunks = manifest.tables.iter().flat_map(|table| &table.chunks);
+    backup.place.sweep(&chunks.map(|chunk| chunk.path.as_str()).collect())?;
     for folder in manifest.tables.iter().zip(&jobs).filter(|(table, _)| !table.chunks.is_empty()) {
-        settle(&plan.archive.join(&folder.1.folder))?;
+        backup.place.settle(&folder.1.folder)?;
     }
-    manifest.write(&plan.archive)?;
+    backup.journal.prove_alone()?;
+    manifest.write(&backup.place)?;
     backup.journal.remove()?;
     Ok(BackupSummary {
         rows: manifest.totals.rows,
@@ -226,20 +230,6 @@ fn position(connection: &mut Connection) -> Instance {
     let gtid = connection.query_value(gtid).ok().flatten();
     instance.gtid = gtid.filter(|gtid| !gtid.is_empty());
     instance
-}
-
-/// Takes away chunk files of earlier runs that the manifest does not name.
-fn sweep(root: &Path, manifest: &Manifest) -> Result<()> {
-    let named: HashSet<PathBuf> =
-        manifest.tables.iter().flat_map(|table| &table.chunks).map(|chunk| root.join(&chunk.path)).collect();
-    let Ok(folders) = fs::read_dir(root.join("tables")) else { return Ok(()) };
-    for folder in folders.flatten() {
-        let Ok(files) = fs::read_dir(folder.path()) else { continue };
-        for file in files.flatten().map(|file| file.path()).filter(|path| !named.contains(path)) {
-            fs::remove_file(&file).map_err(|error| failed(file.to_string_lossy(), error))?;
-        }
-    }
-    Ok(())
 }
 
 /// What the chunk files of a table are read by, and in which columns.
@@ -406,7 +396,9 @@ impl Backup<'_> {
             None => digest.rows == 0,
             Some(file) => {
                 (file.rows, file.digest.as_str()) == (digest.rows, hex(digest.sum).as_str())
-                    && hash(&self.plan.archive, &file.path, file.bytes, &file.blake3).is_ok()
+                    && Opened::open(&self.place, &file.path)
+                        .and_then(|opened| opened.prove(file.bytes, &file.blake3))
+                        .is_ok()
             }
         };
         if holds {
@@ -442,8 +434,8 @@ impl Backup<'_> {
                     Some(open) => open,
                     None => {
                         width = natural.num_columns();
-                        let root = &self.plan.archive;
-                        writer.insert(ChunkWriter::create(root, &path, &natural, self.group_bytes)?)
+                        let place = &self.place;
+                        writer.insert(ChunkWriter::create(place, &path, &natural, self.group_bytes)?)
                     }
                 };
                 open.batch(&natural)?;

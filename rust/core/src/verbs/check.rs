@@ -1,6 +1,5 @@
 //! Proving an archive without a server.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -11,17 +10,18 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::backup::natural_of;
 use super::copy::default_lanes;
 use crate::archive::manifest::{ChunkFile, MANIFEST, Manifest, StoredFile, Table, failed, hex};
-use crate::archive::read::{Chunk, exists, hash};
+use crate::archive::place::{Holds, Place, PlaceSpec};
+use crate::archive::read::{Opened, exists};
 use crate::digest::{Digest, Meaning};
 use crate::error::{Error, Kind, Result};
-use crate::run::lanes::run;
+use crate::run::lanes::{retry, run};
 use crate::run::progress::Progress;
 
 const BATCH_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct CheckPlan {
-    pub archive: PathBuf,
+    pub archive: PlaceSpec,
     /// `all`, `n/m` (the nth of m parts), `x%`, or a size such as `500M`.
     #[serde(default = "all")]
     pub subset: String,
@@ -35,7 +35,7 @@ fn all() -> String {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct ManifestPlan {
-    pub archive: PathBuf,
+    pub archive: PlaceSpec,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -78,15 +78,22 @@ enum Found<'a> {
 
 /// Reads and checks the manifest.
 pub fn read_manifest(plan: &ManifestPlan, _: &Progress) -> Result<Manifest> {
-    Manifest::read(&plan.archive)
+    Manifest::read(&Place::open(&plan.archive)?)
+}
+
+/// What lies where an archive is or is to be.
+pub fn look(plan: &ManifestPlan, _: &Progress) -> Result<Holds> {
+    Place::open(&plan.archive)?.holds()
 }
 
 /// Proves that every file of the archive is there, and that those of the subset hold what the manifest says.
 pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
     let begun = Instant::now();
     let subset = Subset::parse(&plan.subset)?;
-    let manifest = match Manifest::read(&plan.archive) {
+    let place = Place::open(&plan.archive)?;
+    let manifest = match Manifest::read(&place) {
         Ok(manifest) => manifest,
+        Err(error) if is_away(&error) => return Err(error),
         Err(error) => return Ok(unreadable(&error)),
     };
     let chunks = manifest
@@ -103,8 +110,10 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
     };
     let mut whole = Vec::with_capacity(found.len());
     for found in found.iter().copied() {
-        match exists(&plan.archive, found.path(), found.bytes()) {
+        progress.check()?;
+        match retry(progress, || exists(&place, found.path(), found.bytes())) {
             Ok(()) => whole.push(found),
+            Err(error) if is_away(&error) => return Err(error),
             Err(error) => report(found, &error),
         }
     }
@@ -115,9 +124,9 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
         |queue| chosen.iter().copied().try_for_each(|found| queue.put(found)),
         |(), found| {
             progress.check()?;
-            match prove(plan, found, progress) {
+            match retry(progress, || prove(&place, found, progress)) {
                 Ok(()) => {}
-                Err(error) if error.is_cancelled() => return Err(error),
+                Err(error) if error.is_cancelled() || is_away(&error) => return Err(error),
                 Err(error) => report(found, &error),
             }
             read.fetch_add(1, Ordering::Relaxed);
@@ -140,23 +149,31 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
     })
 }
 
+/// True if the place cannot be reached, which says nothing about the archive.
+fn is_away(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Lost { .. } | Kind::Store { .. })
+}
+
 fn unreadable(error: &Error) -> CheckSummary {
     let problem = Problem { file: MANIFEST.into(), table: None, problem: error.to_string() };
     CheckSummary { problems: vec![problem], ..CheckSummary::default() }
 }
 
 /// Size, hash, and for a chunk that its rows decode to what was hashed when they were read from the server.
-fn prove(plan: &CheckPlan, found: Found<'_>, progress: &Progress) -> Result<()> {
+fn prove(place: &Place, found: Found<'_>, progress: &Progress) -> Result<()> {
     let (table, file) = match found {
-        Found::File(file) => return hash(&plan.archive, &file.path, file.bytes, &file.blake3),
+        Found::File(file) => {
+            return Opened::open(place, &file.path)?.prove(file.bytes, &file.blake3);
+        }
         Found::Chunk(table, file) => (table, file),
     };
     progress.at(&table.name);
-    hash(&plan.archive, &file.path, file.bytes, &file.blake3)?;
+    let opened = Opened::open(place, &file.path)?;
+    opened.prove(file.bytes, &file.blake3)?;
     let natural = natural_of(table)?;
     let meanings = vec![Meaning::Value; table.stored().count()];
     let mut digest = Digest::default();
-    for batch in Chunk::open(&plan.archive, file, BATCH_BYTES)? {
+    for batch in opened.chunk(file, BATCH_BYTES)? {
         progress.check()?;
         let batch = batch?;
         progress.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);

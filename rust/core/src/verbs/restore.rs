@@ -1,7 +1,8 @@
 //! An archive into tables that are there and empty.
 
+pub mod objects;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,7 +13,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::backup::{natural_of, select_of};
 use super::copy::{default_lanes, default_memory_bytes};
 use crate::archive::manifest::{ChunkFile, Manifest, Table, failed, hex};
-use crate::archive::read::{Chunk as Opened, hash};
+use crate::archive::place::{Place, PlaceSpec};
+use crate::archive::read::Opened;
 use crate::convert::natural::Natural;
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Kind, Result};
@@ -28,7 +30,7 @@ use crate::run::progress::Progress;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct RestorePlan {
-    pub archive: PathBuf,
+    pub archive: PlaceSpec,
     pub destination: Server,
     /// The schema that has the tables, under their own names.
     pub schema: String,
@@ -67,6 +69,7 @@ type Lane = Option<Connection>;
 struct Restore<'a> {
     plan: &'a RestorePlan,
     progress: &'a Progress,
+    archive: Place,
     journal: Journal,
     infile: bool,
     batch_bytes: usize,
@@ -76,12 +79,14 @@ struct Restore<'a> {
 /// Loads the tables of an archive and proves that every row arrived as it was, or goes on where a run was interrupted.
 pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary> {
     let begun = Instant::now();
-    let manifest = Manifest::read(&plan.archive)?;
+    let archive = Place::open(&plan.archive)?;
+    let manifest = Manifest::read(&archive)?;
     let tables = &manifest.tables;
     let mut control = open_destination(&plan.destination)?;
     let restore = Restore {
         plan,
         progress,
+        archive,
         journal: Journal::new(&plan.schema),
         infile: allows_infile(&mut control)?,
         batch_bytes: (plan.memory_bytes / (4 * plan.lanes.max(1))).clamp(1 << 16, 4 << 20),
@@ -191,10 +196,14 @@ impl Restore<'_> {
             .chunks
             .get(job.number as usize)
             .ok_or_else(|| Kind::Internal("a chunk without a file".into()))?;
-        hash(&self.plan.archive, &file.path, file.bytes, &file.blake3)?;
+        let opened = retry(self.progress, || {
+            let opened = Opened::open(&self.archive, &file.path)?;
+            opened.prove(file.bytes, &file.blake3)?;
+            Ok(opened)
+        })?;
         retry(self.progress, || {
             let mut counted = (0, 0);
-            let loaded = self.attempt(lane, job, file, &mut counted);
+            let loaded = self.attempt(lane, job, (file, &opened), &mut counted);
             if loaded.is_err() {
                 self.progress.take_back(counted.0, counted.1);
             }
@@ -203,7 +212,13 @@ impl Restore<'_> {
     }
 
     /// One try at a chunk: its rows and its line in the journal, in one transaction.
-    fn attempt(&self, lane: &mut Lane, job: &Job, file: &ChunkFile, counted: &mut (u64, u64)) -> Result<()> {
+    fn attempt(
+        &self,
+        lane: &mut Lane,
+        job: &Job,
+        (file, opened): (&ChunkFile, &Opened),
+        counted: &mut (u64, u64),
+    ) -> Result<()> {
         let name = &job.table.table.name;
         let mut destination = if let Some(connection) = lane.take() {
             connection
@@ -219,7 +234,7 @@ impl Restore<'_> {
         };
         destination.execute("START TRANSACTION")?;
         let mut load = job.table.load.clone();
-        if let Err(error) = self.fill(&mut destination, job, file, &mut load, counted) {
+        if let Err(error) = self.fill(&mut destination, job, (file, opened), &mut load, counted) {
             // A connection that can still roll back can still be used; any other is left to the next attempt.
             if !matches!(error.kind(), Kind::Lost { .. })
                 && load.abandon(&mut destination).is_ok()
@@ -239,13 +254,13 @@ impl Restore<'_> {
         &self,
         destination: &mut Connection,
         job: &Job,
-        file: &ChunkFile,
+        (file, opened): (&ChunkFile, &Opened),
         load: &mut Load,
         counted: &mut (u64, u64),
     ) -> Result<()> {
         let table = &job.table;
         let mut digest = Digest::default();
-        for batch in Opened::open(&self.plan.archive, file, self.batch_bytes)? {
+        for batch in opened.chunk(file, self.batch_bytes)? {
             self.progress.check()?;
             let batch = table.natural.river(&batch?).at(|| file.path.clone())?;
             digest.add(&batch, &table.meanings)?;

@@ -1,17 +1,21 @@
 //! The objects of external stores into an archive, as they lie in the stores: `files/<store>/<the object's own path>`.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use arrow_array::RecordBatch;
+use md5::{Digest as _, Md5};
 use serde::Deserialize;
 
 use super::BackupPlan;
-use crate::archive::manifest::{StoredFile, place as inside};
+use crate::archive::manifest::{StoredFile, failed};
+use crate::archive::place::Place;
 use crate::archive::read::blake3_of;
 use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns};
-use crate::error::{At, Kind, Result};
-use crate::files::copy::{Hand, Object, copy_at_once};
+use crate::error::{At, Error, Kind, Result};
+use crate::files::copy::{Hand, Object, copy_at_once, prove};
 use crate::files::folder::Folder;
 use crate::mysql::Connection;
 use crate::mysql::names::{qualified, quote};
@@ -41,13 +45,14 @@ pub struct StorePlan {
 /// Copies the objects that the rows of the snapshot refer to, which `reader` is in.
 pub(super) fn objects(
     plan: &BackupPlan,
+    archive: &Place,
     reader: &mut Connection,
     progress: &Progress,
 ) -> Result<Vec<StoredFile>> {
     let found = Mutex::new(Vec::new());
     for store in plan.stores.iter().filter(|store| !store.reads.is_empty()) {
         let tracking = qualified(&plan.schema, &store.tracking_table);
-        let folders = (Folder::open(&store.store, &store.location)?, Folder::open("archive", &plan.archive)?);
+        let folder = Folder::open(&store.store, &store.location)?;
         let reads = store.reads.iter().map(|read| {
             format!(
                 "EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)",
@@ -68,7 +73,7 @@ pub(super) fn objects(
                 for index in 0..batch.num_rows() {
                     progress.check()?;
                     let Some(row) = rows.row(index)? else { continue };
-                    let file = keep(plan, store, &folders, &row, hand)?;
+                    let file = keep(plan, store, (&folder, archive), &row, hand)?;
                     progress.add(0, file.bytes);
                     found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?.push(file);
                 }
@@ -86,7 +91,7 @@ pub(super) fn objects(
 fn keep(
     plan: &BackupPlan,
     store: &StorePlan,
-    (from, into): &(Folder, Folder),
+    (from, archive): (&Folder, &Place),
     row: &Tracking<'_>,
     hand: &mut Hand,
 ) -> Result<StoredFile> {
@@ -111,11 +116,45 @@ fn keep(
     };
     let object = pointer.source_path(row)?;
     let path = format!("files/{}/{}", store.store, tidy(&object));
-    let destination = inside(&plan.archive, &path)?;
-    let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
-    copy_at_once(from, into, &one, md5.is_some(), hand)?;
-    let (bytes, blake3) = blake3_of(&destination, &path)?;
+    let (bytes, blake3) = match archive {
+        Place::Folder(root) => {
+            let into = Folder::open("archive", root)?;
+            let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
+            copy_at_once(from, &into, &one, md5.is_some(), hand)?;
+            blake3_of(&archive.read(&path)?, &path)?
+        }
+        Place::Bucket(..) => send(&from.file(&object)?, archive, &path, md5)?,
+    };
     Ok(StoredFile { path, store: store.store.clone(), object: tidy(&object), bytes, blake3 })
+}
+
+/// Puts a file into an archive in a bucket, unless an earlier run did: size and BLAKE3.
+fn send(source: &Path, archive: &Place, path: &str, md5: Option<[u8; 16]>) -> Result<(u64, String)> {
+    let unreadable = |error: std::io::Error| -> Error {
+        Kind::File { path: source.display().to_string(), message: error.to_string() }.into()
+    };
+    let mut file = File::open(source).map_err(unreadable)?;
+    let mut draft = archive.draft(path)?;
+    let (mut found, mut buffer) = (Md5::new(), vec![0; 1 << 20]);
+    loop {
+        let count = file.read(&mut buffer).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        found.update(&buffer[..count]);
+        draft.file.write_all(&buffer[..count]).map_err(|error| failed(path, error))?;
+    }
+    let found: [u8; 16] = found.finalize().into();
+    if let Some(md5) = md5 {
+        prove(|| source.display().to_string(), md5, found)?;
+    }
+    let (bytes, blake3) = blake3_of(&draft.file, path)?;
+    let there = archive.size(path).is_ok_and(|size| size == bytes)
+        && blake3_of(&archive.read(path)?, path)?.1 == blake3;
+    if !there {
+        draft.keep()?;
+    }
+    Ok((bytes, blake3))
 }
 
 /// A path without `.` and doubled separators, which a filepath may have.
