@@ -53,7 +53,8 @@ from datajoint_migrate.steps.moving.pointers import (
     move_files,
     prove_tracked,
 )
-from datajoint_migrate.steps.moving.route import OnEvent, copy_again, run_copy, source_name
+from datajoint_migrate.steps.moving.route import copy_again, run_copy, source_name
+from datajoint_migrate.steps.moving.telling import OnEvent, tell
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
 from datajoint_migrate.target.lineage import LINEAGE
@@ -117,7 +118,9 @@ def migrate(
     Returns `schemas` (the map), `tables_created`, `rows_copied`, `files_copied` (by this call),
     `match` (every value equal), `compatible` (2.x finds everything it needs), `issues` and `notes`
     (sentences), `tables` ("source.table" → comparison), `snapshot`, `time_taken` in seconds; with
-    `dry_run` also `plan` (sentences) and `ddl`, and nothing is written.
+    `dry_run` also `plan` (sentences) and `ddl`, and nothing is written. `on_event` also gets what
+    was decided ("plan": tables, columns and keys on both sides, files) before anything is written,
+    and each table's rows, bytes and seconds ("copied") after it.
 
     Raises `InvalidArgument`, `NotFound`, `ForeignKeyLeavesMap`, `DestinationNotEmpty`,
     `Unconvertible`, `StoreMissing`, `ExternalMissing`, `PermissionMissing`, `ConnectionFailed`.
@@ -131,6 +134,7 @@ def migrate(
         job = _prepare(
             ends, dict(schema_map), stores, copy_files, unsigned, charset, adapters, final_names
         )
+        tell(on_event, "plan", **_told(job, tolerance))
         compared = _look_at_destination(ends, job, tolerance, lanes, on_event)
         result: dict[str, Any] = {
             "schemas": dict(schema_map),
@@ -330,6 +334,7 @@ def _fill(
             again = [plan for plan in plans if source_name(plan) in differing]
             copied = copy_again(ends, copied, again, lanes, on_event, comparing.comparison)
             comparing.take(copied["compared"])
+        tell(on_event, "copied", tables=copied["tables"], files=files["files_copied"])
         filled |= {"rows_copied": copied["rows_copied"], "snapshot": copied["snapshot"]}
     for loading in loadings:
         keep_auto_increment(ends, loading.source, loading.destination)
@@ -369,6 +374,61 @@ def _issues(ends: Ends, job: Job, compared: Mapping[Name, dict[str, Any]]) -> li
             for orphan in find_orphans(ends.destination, user_tables(there))
         ]
     return issues
+
+
+def _told(job: Job, tolerance: float) -> dict[str, Any]:
+    """What was decided, for whoever reports on the run."""
+    tables = []
+    for building in job.buildings:
+        for declaration in building.declarations:
+            source = building.source.tables[declaration.table]
+            if source.hidden:
+                continue
+            tables.append(
+                {
+                    "source": str(source),
+                    "destination": f"{building.dest}.{declaration.table}",
+                    "class": source.class_name,
+                    "tier": source.tier,
+                    "comment": source.comment,
+                    "rows": source.rows,
+                    "bytes": source.data_bytes,
+                    "columns": [
+                        {
+                            "name": column.name,
+                            "before": _type(old.column_type, old.marker),
+                            "after": _type(column.column_type, column.marker),
+                            "comment": old.text,
+                            "notes": list(column.notes),
+                        }
+                        for column in declaration.columns
+                        for old in (source.column(column.name),)
+                    ],
+                    "refers_to": sorted(
+                        {f"{key.ref_schema}.{key.ref_table}" for key in source.foreign_keys}
+                        - {str(source)}
+                    ),
+                }
+            )
+    return {
+        "schemas": job.schema_map,
+        "tolerance": tolerance,
+        "tables": tables,
+        "stores": [
+            {
+                "store": files.store,
+                "kind": files.pointer["kind"],
+                "written": files.pointer["layout"] == "hash" or job.copy_files,
+                "columns": [f"{c['schema']}.{c['table']}.{c['column']}" for c in files.columns],
+            }
+            for files in job.files
+        ],
+        "notes": [note for building in job.buildings for note in building.notes],
+    }
+
+
+def _type(column_type: str, marker: str | None) -> str:
+    return f"{column_type} <{marker.strip('<>')}>" if marker else column_type
 
 
 def _readable(ends: Ends, job: Job) -> dict[str, Any]:
