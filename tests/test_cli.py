@@ -187,3 +187,61 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(
     assert "RELOAD" in checks["snapshot"]["hint"]
     write = checks[f"write {small.lab}_v20"]
     assert (write["ok"], "CREATE" in write["hint"]) == (False, True)
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    small: Small, dj: Run, tmp_path: Path
+) -> None:
+    small.server.sql(
+        f"SET cte_max_recursion_depth=400000; INSERT INTO `{small.lab}`.session__trial"
+        " WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299999)"
+        " SELECT i DIV 60000, '2024-01-01' + INTERVAL i DIV 60000 DAY, i % 60000 + 2,"
+        f" REPEAT('x', 100) FROM n; ANALYZE TABLE `{small.lab}`.session__trial"
+    )
+    assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
+    copy = f"{small.lab}_v20"
+    create_parallel_schema(small.lab, copy, external="convert", connection=small.server.url)
+    # Somebody else's row under way in the last chunk: it waits, so the copy cannot be over.
+    holder = resolve(small.server.url).session()
+    with holder as session:
+        session.execute("SET SESSION foreign_key_checks = 0")
+        session.execute("START TRANSACTION")
+        last = f"SELECT * FROM `{small.lab}`.session__trial ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1"
+        session.execute(f"INSERT INTO `{copy}`.session__trial {last}")
+        process = started(dj, "run", "--json")
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen = json.loads(line)
+            if (seen["event"], seen.get("verb")) == ("progress", "copy") and seen["rows"] > 100_000:
+                break
+        process.send_signal(signal.SIGINT)
+        session.execute("ROLLBACK")
+    said = [json.loads(line) for line in process.stdout]
+    assert process.wait(60) == 130
+    assert (said[-1]["event"], said[-1]["error"]) == ("error", "Interrupted")
+    assert said[-1]["hint"] == "what is done stays; go on with: dj-migrate run --json"
+    told = dj("report")
+    assert told.returncode == 0, told.stderr
+    assert "run is not finished" in told.stdout
+    again = dj("run", "--json")
+    assert again.returncode == 0, again.stderr
+    copied = [line for line in lines(again) if line.get("verb") == "copy"]
+    # What was there counts as done, and the speed is that of this call.
+    assert copied[0]["rows_before"] > 100_000
+    assert copied[0]["done"] == copied[0]["rows_before"] + copied[0]["rows"]
+    assert "Every value is equal" in dj("report").stdout
+    assert (tmp_path / "here" / "migration.html").stat().st_size > 10_000
+
+
+def test_an_interrupted_look_has_changed_nothing(small: Small, dj: Run) -> None:
+    with resolve(small.server.url).session() as session:
+        session.execute(f"LOCK TABLES `{small.lab}`.mouse WRITE")
+        process = started(dj, "compare", small.lab, small.rig)
+        waiting = f"SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting%' AND INFO LIKE '%{small.lab}%' AND ID <> CONNECTION_ID()"
+        while process.poll() is None and not small.server.sql(waiting):
+            pass
+        process.send_signal(signal.SIGINT)
+        session.execute("UNLOCK TABLES")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "nothing was changed" in said

@@ -142,7 +142,14 @@ def tables(story: Story) -> Node | None:
         return None
     rows = [
         (
-            [element("b", table.about["class"]), element("br"), element("small", table.source)],
+            [
+                element("b", table.about["class"]),
+                element("br"),
+                element("small", table.source),
+                [element("br"), element("small", table.about["comment"])]
+                if table.about["comment"]
+                else None,
+            ],
             element("small", table.destination),
             _chip(table.state),
             _number("" if table.rows is None else f"{table.rows:,}"),
