@@ -10,6 +10,9 @@ from typing import Any
 
 # Speed is that of the last half minute: tables differ.
 WINDOW_SECONDS = 30.0
+# A line is written this often, and in a long call more seldom: some 700 for the first day.
+EVERY_SECONDS = 1.0
+EVERY_SHARE = 0.01
 # The engine's verbs that count files where the others count rows.
 OF_FILES = ("files", "stores")
 
@@ -93,6 +96,22 @@ class Meter:
             lanes=event.get("lanes"),
             retries=int(event["retries"]),
         )
+
+
+class Pace:
+    """Which readings are worth a line: the first of a verb, then one a second or fewer."""
+
+    def __init__(self) -> None:
+        self._verb: str | None = None
+        self._next = 0.0
+
+    def is_due(self, reading: Reading) -> bool:
+        """Whether this one is."""
+        if reading.verb == self._verb and reading.seconds < self._next:
+            return False
+        self._verb = reading.verb
+        self._next = reading.seconds + max(EVERY_SECONDS, EVERY_SHARE * reading.seconds)
+        return True
 
 
 def span(seconds: float) -> str:

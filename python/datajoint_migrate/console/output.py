@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from inspect import signature
@@ -13,12 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from datajoint_migrate.console.meter import Meter
+from datajoint_migrate.console.meter import Meter, Pace
 from datajoint_migrate.console.progress import Progress
 from datajoint_migrate.console.record import Record, error_fields, line_of, record_of, together
 from datajoint_migrate.errors import MigrationError
-
-REFRESH_SECONDS = 1.0
 
 
 class Output:
@@ -109,12 +106,12 @@ class Output:
 
 
 class _Lines:
-    """Events as JSON lines, progress about once a second."""
+    """Events as JSON lines."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
         self.meter = Meter()
-        self.last = 0.0
+        self.pace = Pace()
 
     def __call__(self, event: dict[str, Any]) -> None:
         said = {key: value for key, value in event.items() if key != "event"}
@@ -122,6 +119,5 @@ class _Lines:
             self.output.line(event["event"], **said)
             return
         reading = self.meter.take(event)
-        if time.monotonic() - self.last >= REFRESH_SECONDS:
-            self.last = time.monotonic()
+        if self.pace.is_due(reading):
             self.output.line("progress", **said, **reading.fields())

@@ -47,6 +47,10 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
+    def refresh(self) -> None:
+        """Draw now; it draws itself ten times a second."""
+        self._bars.refresh()
+
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] != "progress":
             return

@@ -15,16 +15,13 @@ from types import TracebackType
 from typing import Any
 
 from datajoint_migrate._core import __version__
-from datajoint_migrate.console.meter import Meter
+from datajoint_migrate.console.meter import Meter, Pace
 from datajoint_migrate.errors import Interrupted, InvalidArgument, MigrationError
 
 logger = logging.getLogger("datajoint_migrate")
 
 # Of the lines: raised when a key changes its meaning or goes.
 VERSION = 1
-# Progress is written this often, and in a long call more seldom: some 700 lines for the first day.
-EVERY_SECONDS = 1.0
-EVERY_SHARE = 0.01
 
 
 def line_of(command: str, event: str, **said: Any) -> str:
@@ -74,7 +71,7 @@ class Record:
         self.command = command
         self.said = said or {}
         self._meter = Meter()
-        self._next = 0.0
+        self._pace = Pace()
         self._broken = False
 
     def __enter__(self) -> Record:
@@ -108,8 +105,7 @@ class Record:
             self._write(event["event"], **{k: v for k, v in event.items() if k != "event"})
             return
         reading = self._meter.take(event)
-        if reading.seconds >= self._next:
-            self._next = reading.seconds + max(EVERY_SECONDS, EVERY_SHARE * reading.seconds)
+        if self._pace.is_due(reading):
             counters = {key: value for key, value in event.items() if key != "event"}
             self._write("progress", **counters, **reading.fields())
 
