@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import environments
 from conftest import Fresh
 from datajoint_migrate import migrate
 from datajoint_migrate.console.meter import Meter, Pace, span
-from datajoint_migrate.console.progress import Progress
+from datajoint_migrate.console.progress import Display
 from datajoint_migrate.steps.moving.telling import Telling
 from servers import Server
 from small import Small, make
@@ -129,13 +132,8 @@ def test_the_display_shows_the_whole_and_the_table_at_hand(
     small: Small = make(mysql, "progress", tmp_path / "store")
     terminal = io.StringIO()
     console = Console(file=terminal, force_terminal=True, width=140, highlight=False)
-    with Progress(console) as progress:
-
-        def shown(one: dict[str, Any]) -> None:
-            progress(one)
-            progress.refresh()
-
-        migrate(small.map, connection=mysql.url, on_event=shown, **small.stores)
+    with Display(console) as display:
+        migrate(small.map, connection=mysql.url, on_event=display, **small.stores)
     text = terminal.getvalue()
     assert "copy" in text
     assert f"{small.rig}._recording" in text
@@ -144,8 +142,45 @@ def test_the_display_shows_the_whole_and_the_table_at_hand(
     assert " files" in text
 
 
+NOTEBOOK = """
+import json, sys
+import nbformat
+from nbclient import NotebookClient
+
+book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+NotebookClient(book, timeout=120).execute()
+print(json.dumps(book.cells[0].outputs))
+"""
+
+
+def test_a_notebook_shows_it_below_the_cell_and_keeps_it(
+    mysql: Server, fresh: Fresh, tmp_path: Path
+) -> None:
+    fresh(mysql, *(f"book_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
+    small: Small = make(mysql, "book", tmp_path / "store")
+    cell = f"""
+from datajoint_migrate import migrate
+from datajoint_migrate.console.progress import Display
+with Display() as display:
+    migrate({small.map!r}, connection={mysql.url!r}, on_event=display, **{small.stores!r})
+"""
+    done = subprocess.run(
+        [str(environments.python("notebook")), "-W", "ignore", "-c", NOTEBOOK, cell],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = [output["data"]["text/plain"] for output in json.loads(done.stdout)]
+    assert shown[0].startswith("files")
+    text = "\n".join(shown)
+    assert "copy     ████" in text
+    assert "rows/s" in text
+    assert "4 lanes" in text
+
+
 def test_the_display_is_drawn_nowhere_else() -> None:
     log = io.StringIO()
-    with Progress(Console(file=log, force_terminal=False)) as progress:
-        progress(event(10))
+    with Display(Console(file=log, force_terminal=False)) as display:
+        display(event(10))
     assert "copy" not in log.getvalue()

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datajoint_migrate.console.meter import Meter, Pace
-from datajoint_migrate.console.progress import Progress
+from datajoint_migrate.console.progress import Display
 from datajoint_migrate.console.record import Record, error_fields, line_of, record_of, together
 from datajoint_migrate.errors import MigrationError
 
@@ -99,8 +99,8 @@ class Output:
         if self.as_json:
             yield _Lines(self)
         elif self.err.is_terminal:
-            with Progress(self.err) as bars:
-                yield bars
+            with Display(self.err) as display:
+                yield display
         else:
             yield None
 
