@@ -39,11 +39,13 @@ def event(rows: int, expected: int = 1000, **more: Any) -> dict[str, Any]:
 def test_after_a_resume_the_rest_is_timed_by_the_speed_of_this_call() -> None:
     clock = Clock()
     meter = Meter(clock)
-    clock.now += 2
+    meter.take(event(0, rows_before=500))
+    clock.now += 1.9
     seen = meter.take(event(100, rows_before=500))
     assert (seen.done, seen.total) == (600, 1000)
-    assert (seen.rows_per_second, seen.bytes_per_second) == (50.0, 500.0)
-    assert seen.seconds_left == 8.0
+    assert seen.rows_per_second == pytest.approx(50)
+    assert seen.bytes_per_second == pytest.approx(500)
+    assert seen.seconds_left == pytest.approx(8)
 
 
 def test_speed_is_that_of_the_last_half_minute() -> None:
@@ -61,11 +63,10 @@ def test_speed_is_that_of_the_last_half_minute() -> None:
 def test_another_verb_begins_anew_and_statistics_may_promise_too_little() -> None:
     clock = Clock()
     meter = Meter(clock)
-    clock.now += 1
     assert meter.take(event(2000)).total == 2000
-    clock.now += 1
+    clock.now += 60
     seen = meter.take(event(50, verb="compare"))
-    assert (seen.done, seen.rows_per_second) == (50, 50.0)
+    assert (seen.done, seen.rows_per_second) == (50, pytest.approx(500))
     assert meter.take(event(7, 0, verb="files")).total is None
     assert meter.take(event(7, 0, verb="files")).unit == "files"
 

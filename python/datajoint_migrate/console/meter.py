@@ -10,6 +10,8 @@ from typing import Any
 
 # Speed is that of the last half minute: tables differ.
 WINDOW_SECONDS = 30.0
+# The engine tells this often, so a verb has begun no longer before its first event.
+TICK_SECONDS = 0.1
 # A line is written this often, and in a long call more seldom: some 700 for the first day.
 EVERY_SECONDS = 1.0
 EVERY_SHARE = 0.01
@@ -67,9 +69,8 @@ class Meter:
         rows, size = int(event["rows"]), int(event["bytes"])
         if verb != self._verb or (self._samples and rows < self._samples[-1][1]):
             # Another verb, or the same once more: counted from nothing.
-            last = self._samples[-1][0] if self._samples else self._began
             self._verb = verb
-            self._samples = deque([(last, 0, 0)])
+            self._samples = deque([(now - TICK_SECONDS, 0, 0)])
         self._samples.append((now, rows, size))
         while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW_SECONDS:
             self._samples.popleft()

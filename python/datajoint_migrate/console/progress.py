@@ -137,7 +137,7 @@ def _whole(seen: Reading) -> str:
     if seen.lanes:
         said.append(f"{seen.lanes} lanes")
     if seen.retries:
-        said.append(f"{seen.retries} retries")
+        said.append(f"{seen.retries} tried again")
     return ", ".join(said)
 
 
