@@ -131,6 +131,13 @@ def test_plan_run_run_again_compare_verify(small: Small, dj: Program, tmp_path: 
     assert "99" in done.stdout
 
 
+def test_a_record_that_cannot_be_written_stops_nothing(small: Small, dj: Program) -> None:
+    (dj.folder / "lab.jsonl").mkdir()
+    done = dj("compare", small.lab, small.lab, "-c", "lab.toml")
+    assert done.returncode == 0, done.stderr
+    assert "not recorded: the record lab.jsonl cannot be written" in done.stderr
+
+
 def test_a_schema_that_is_not_ready_is_exit_code_two(small: Small, dj: Program) -> None:
     done = dj("verify", small.rig)
     assert done.returncode == 2

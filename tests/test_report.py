@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,21 @@ def test_a_call_that_was_killed_in_the_middle_of_a_line_is_told_as_such(
     run(small, record)
     assert json.loads(record.read_text().splitlines()[-1])["event"] == "result"
     assert page_of(record)[0]["good"]
+
+
+def test_rows_of_several_calls_add_up_until_a_comparison_counts_them(record: Path) -> None:
+    table = {"source": "lab.mouse", "destination": "new.mouse", "class": "Mouse", "tier": "manual"}
+    table |= {"comment": "", "columns": [], "refers_to": []}
+    for rows in (5, 7):
+        with suppress(NotFound), Record(record) as kept:
+            kept({"event": "plan", "schemas": {"lab": "new"}, "tables": [table], "notes": []})
+            copied = {"destination_schema": "new", "destination_table": "mouse"}
+            copied |= {"rows_copied": rows, "bytes": 100, "time_taken": 1.0}
+            kept({"event": "copied", "tables": [copied]})
+            raise NotFound("the server is gone")
+    told, dom = page_of(record)
+    assert told["finding"] == "run ended with an error: the server is gone"
+    assert "Mouse lab.mouse new.mouse copied 12 200 B 2.0 s" in dom.text
 
 
 def test_a_difference_found_later_is_on_the_page(small: Small, record: Path) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from datajoint_migrate.console.meter import Meter, Pace
 from datajoint_migrate.console.progress import Display
 from datajoint_migrate.console.record import Record, error_fields, line_of, record_of, together
-from datajoint_migrate.errors import MigrationError
+from datajoint_migrate.errors import InvalidArgument, MigrationError
 
 
 class Output:
@@ -40,10 +40,8 @@ class Output:
         With `plan` the call is recorded beside that file, a dry run excepted; `said` is what the
         record tells of the arguments.
         """
-        record: Any = nullcontext()
-        if plan is not None and not keywords.get("dry_run"):
-            record = Record(record_of(plan), self.command, said)
-        with record as kept:
+        dry = keywords.get("dry_run", False)
+        with nullcontext() if plan is None or dry else self._record(plan, said) as kept:
             if "on_event" in signature(function).parameters:
                 with self._progress() as shown:
                     keywords["on_event"] = together(shown, kept)
@@ -60,6 +58,19 @@ class Output:
         for note in result.get("notes", ()):
             self.say(f"note: {note}")
         return result
+
+    @contextmanager
+    def _record(self, plan: Path, said: dict[str, Any] | None) -> Iterator[Record | None]:
+        record = Record(record_of(plan), self.command, said)
+        try:
+            record.open()
+        except InvalidArgument as error:
+            # A plan may lie where nobody may write; that is no reason not to migrate.
+            self.err.print(f"not recorded: {error.message}", style="yellow", markup=False)
+            yield None
+            return
+        with record:
+            yield record
 
     def line(self, event: str, **said: Any) -> None:
         """One JSON line."""

@@ -74,7 +74,8 @@ class Record:
         self._pace = Pace()
         self._broken = False
 
-    def __enter__(self) -> Record:
+    def open(self) -> None:
+        """Make the file ready; raises `InvalidArgument` when it cannot be written."""
         try:
             with self.path.open("ab+") as file:
                 # A call that was killed may have left half a line.
@@ -85,9 +86,11 @@ class Record:
         except OSError as error:
             raise InvalidArgument(
                 f"the record {self.path} cannot be written: {error.strerror}",
-                hint="every call of a migration is recorded beside its plan file: put that into a "
-                "folder that can be written",
+                hint="name a file in a folder that can be written",
             ) from None
+
+    def __enter__(self) -> Record:
+        self.open()
         self._write("begin", package=__version__, said=self.said)
         return self
 

@@ -9,7 +9,7 @@ from datajoint_migrate import _core
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External, externals_of
-from datajoint_migrate.catalog.tables import Schema, Table, read_schema
+from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.steps.copying import user_tables
 from datajoint_migrate.steps.moving.ends import Ends, open_ends
 from datajoint_migrate.steps.moving.matching import BINARIES, pair_up
@@ -103,13 +103,7 @@ def _sample(ends: Ends, table: Table) -> dict[str, Any] | None:
 def _first_rows(session: Session, table: Table, rows: int) -> str | None:
     """A condition that the first rows in key order meet; None when there are no more than those."""
     key = table.walk_key
-    # The server writes its own literals, so that every type comes back as it was.
-    written = ", ".join(
-        f"CONCAT('x''', HEX({quote(name)}), '''')"
-        if table.column(name).data_type in BINARIES
-        else f"QUOTE({quote(name)})"
-        for name in key
-    )
+    written = ", ".join(_literal(table.column(name)) for name in key)
     order = ", ".join(map(quote, key))
     last = session.query(
         f"SELECT {written} FROM {quote(table.schema, table.name)} ORDER BY {order}"
@@ -119,6 +113,15 @@ def _first_rows(session: Session, table: Table, rows: int) -> str | None:
         return None
     literals = [value.decode() if isinstance(value, bytes) else str(value) for value in last[0]]
     return "(" + " OR ".join(_before(key, literals)) + ")"
+
+
+def _literal(column: Column) -> str:
+    """SQL with which the server writes a value as it can be compared with the column."""
+    name = quote(column.name)
+    if column.data_type in BINARIES:
+        return f"CONCAT('x''', HEX({name}), '''')"
+    # An ENUM is in the order of its members, which only numbers follow.
+    return f"{name} + 0" if column.data_type in ("enum", "set") else f"QUOTE({name})"
 
 
 def _before(key: tuple[str, ...], literals: list[str]) -> list[str]:
