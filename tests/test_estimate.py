@@ -10,7 +10,7 @@ from datajoint_migrate.steps.checks import estimate
 from servers import Server
 
 KEYS = {
-    "id": ("binary(16)", "UNHEX(MD5(i))"),
+    "id": ("binary(16)", "UNHEX(LEFT(SHA2(i, 256), 32))"),
     "day": ("date", "'2024-01-01' + INTERVAL i DIV 7 DAY"),
     "word": ("varchar(30)", "CONCAT('it''s \\\\ ', i DIV 3, '%s')"),
     "amount": ("decimal(20,3)", "i / 8 - 10"),
