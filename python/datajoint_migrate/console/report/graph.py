@@ -53,26 +53,7 @@ def parents_of(tables: Mapping[str, TableStory]) -> dict[str, list[str]]:
 
 def layout(parents: Mapping[str, list[str]]) -> list[list[str]]:
     """Layers of tables: each stands right of all its parents, as near to them as there is room."""
-    ranks: dict[str, int] = {}
-
-    def rank(name: str) -> int:
-        # Depth first without recursion: pipelines may be deeper than Python's stack, and keys
-        # may go round in circles; a table that is being ranked counts as no parent.
-        waiting, open_now = [name], {name}
-        while waiting:
-            one = waiting[-1]
-            missing = [p for p in parents[one] if p not in ranks and p not in open_now]
-            if missing:
-                waiting.append(missing[0])
-                open_now.add(missing[0])
-                continue
-            waiting.pop()
-            ranks[one] = 1 + max((ranks[p] for p in parents[one] if p in ranks), default=-1)
-        return ranks[name]
-
-    for name in parents:
-        if name not in ranks:
-            rank(name)
+    ranks = _ranks(parents)
     layers: list[list[str]] = [[] for _ in range(max(ranks.values(), default=-1) + 1)]
     for name in sorted(ranks):
         layers[ranks[name]].append(name)
@@ -80,24 +61,48 @@ def layout(parents: Mapping[str, list[str]]) -> list[list[str]]:
     for name, above in parents.items():
         for parent in above:
             children[parent].append(name)
+    heights: dict[str, float] = {}
+    for layer in layers:
+        _settle(layer, heights)
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         near = parents if forward else children
         for layer in layers if forward else reversed(layers):
-            places = {
-                name: index / max(len(other), 1)
-                for other in layers
-                for index, name in enumerate(other)
+            wanted = {
+                name: sum(heights[other] for other in near[name]) / len(near[name])
+                if near[name]
+                else heights[name]
+                for name in layer
             }
-            here = dict(places)
-            layer.sort(
-                key=lambda name, here=here, near=near: (  # type: ignore[misc]
-                    sum(here[other] for other in near[name]) / len(near[name])
-                    if near[name]
-                    else here[name]
-                )
-            )
+            layer.sort(key=wanted.__getitem__)
+            _settle(layer, heights)
     return layers
+
+
+def _settle(layer: list[str], heights: dict[str, float]) -> None:
+    for index, name in enumerate(layer):
+        heights[name] = index / len(layer)
+
+
+def _ranks(parents: Mapping[str, list[str]]) -> dict[str, int]:
+    """The length of the longest way to each table.
+
+    Without recursion, because pipelines may be deeper than Python's stack. Keys may go round in
+    circles: a table that is being ranked counts as no parent.
+    """
+    ranks: dict[str, int] = {}
+    for first in parents:
+        waiting, begun = [first] if first not in ranks else [], {first}
+        while waiting:
+            name = waiting[-1]
+            missing = next((p for p in parents[name] if p not in ranks and p not in begun), None)
+            if missing is not None:
+                waiting.append(missing)
+                begun.add(missing)
+                continue
+            waiting.pop()
+            ranks[name] = 1 + max((ranks[p] for p in parents[name] if p in ranks), default=-1)
+    return ranks
 
 
 def _edge(parent: tuple[int, int], child: tuple[int, int]) -> Node:
