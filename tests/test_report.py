@@ -23,7 +23,7 @@ from datajoint_migrate import (
     verify_schema_v20,
     write_report,
 )
-from datajoint_migrate.console.record import Record
+from datajoint_migrate.console.record import Record, line_of
 from datajoint_migrate.console.report.graph import layout
 from servers import Server
 from small import MICE, RECORDINGS, Small, make
@@ -143,6 +143,22 @@ def test_rows_of_several_calls_add_up_until_a_comparison_counts_them(record: Pat
     told, dom = page_of(record)
     assert told["finding"] == "run ended with an error: the server is gone"
     assert "Mouse lab.mouse new.mouse copied 12 200 B 2.0 s" in dom.text
+
+
+def test_speed_over_time_is_a_line_a_verb(record: Path) -> None:
+    lines = [line_of("run", "begin")]
+    for second in range(1, 11):
+        verb, rows = ("copy", second * 100) if second < 6 else ("compare", (second - 5) * 500)
+        told = {"verb": verb, "table": "lab.mouse", "rows": rows, "bytes": rows * 10}
+        lines.append(line_of("run", "progress", seconds=second, **told))
+    record.write_text("".join(lines))
+    _, dom = page_of(record)
+    drawn = [value for name, value in dom.attributes if name == "points"]
+    assert dom.tags.count("polyline") == len(drawn) == 4
+    # Copying went at a fifth of the speed of comparing, all the time.
+    heights = [{point.split(",")[1] for point in points.split()} for points in drawn[:2]]
+    assert [len(each) for each in heights] == [1, 1]
+    assert "rows (or files) per second 500 250 0 0 10 s" in dom.text
 
 
 def test_a_difference_found_later_is_on_the_page(small: Small, record: Path) -> None:

@@ -98,21 +98,20 @@ def plan(
             for name, one in described.items()
         }
         mapped = {name: settings.schemas.get(name, name + suffix) for name in ordered}
-        write(output, mapped, comments, settings)
-        found = shown.call(
-            lambda: {
-                "file": str(output),
-                "schemas": mapped,
-                "estimate": djm.estimate_migration(
-                    ordered,
-                    copy_files=settings.options.get("copy_files", False),
-                    adapters=settings.adapters,
-                    connection=settings.source,
-                ),
-            }
-        )
+
+        def planned() -> dict[str, Any]:
+            estimate = djm.estimate_migration(
+                ordered,
+                copy_files=settings.options.get("copy_files", False),
+                adapters=settings.adapters,
+                connection=settings.source,
+            )
+            write(output, mapped, comments, settings)
+            return {"file": str(output), "schemas": mapped, "estimate": estimate}
+
+        written = shown.call(planned)
         shown.say(f"wrote {output}: {len(mapped)} schemas")
-        for line in _estimated(found["estimate"]):
+        for line in _estimated(written["estimate"]):
             shown.say(line)
         for one in described.values():
             for obstacle in one["obstacles"]:

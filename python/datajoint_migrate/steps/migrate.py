@@ -33,6 +33,7 @@ from datajoint_migrate.steps.moving.building import (
     prove_built,
 )
 from datajoint_migrate.steps.moving.carrying import STILL, TRIGGER
+from datajoint_migrate.steps.moving.decided import decided
 from datajoint_migrate.steps.moving.ends import (
     Ends,
     check_names,
@@ -134,7 +135,11 @@ def migrate(
         job = _prepare(
             ends, dict(schema_map), stores, copy_files, unsigned, charset, adapters, final_names
         )
-        tell(on_event, "plan", **_told(job, tolerance))
+        tell(
+            on_event,
+            "plan",
+            **decided(job.buildings, job.schema_map, job.files, copy_files, tolerance),
+        )
         compared = _look_at_destination(ends, job, tolerance, lanes, on_event)
         result: dict[str, Any] = {
             "schemas": dict(schema_map),
@@ -374,61 +379,6 @@ def _issues(ends: Ends, job: Job, compared: Mapping[Name, dict[str, Any]]) -> li
             for orphan in find_orphans(ends.destination, user_tables(there))
         ]
     return issues
-
-
-def _told(job: Job, tolerance: float) -> dict[str, Any]:
-    """What was decided, for whoever reports on the run."""
-    tables = []
-    for building in job.buildings:
-        for declaration in building.declarations:
-            source = building.source.tables[declaration.table]
-            if source.hidden:
-                continue
-            tables.append(
-                {
-                    "source": str(source),
-                    "destination": f"{building.dest}.{declaration.table}",
-                    "class": source.class_name,
-                    "tier": source.tier,
-                    "comment": source.comment,
-                    "rows": source.rows,
-                    "bytes": source.data_bytes,
-                    "columns": [
-                        {
-                            "name": column.name,
-                            "before": _type(old.column_type, old.marker),
-                            "after": _type(column.column_type, column.marker),
-                            "comment": old.text,
-                            "notes": list(column.notes),
-                        }
-                        for column in declaration.columns
-                        for old in (source.column(column.name),)
-                    ],
-                    "refers_to": sorted(
-                        {f"{key.ref_schema}.{key.ref_table}" for key in source.foreign_keys}
-                        - {str(source)}
-                    ),
-                }
-            )
-    return {
-        "schemas": job.schema_map,
-        "tolerance": tolerance,
-        "tables": tables,
-        "stores": [
-            {
-                "store": files.store,
-                "kind": files.pointer["kind"],
-                "written": files.pointer["layout"] == "hash" or job.copy_files,
-                "columns": [f"{c['schema']}.{c['table']}.{c['column']}" for c in files.columns],
-            }
-            for files in job.files
-        ],
-        "notes": [note for building in job.buildings for note in building.notes],
-    }
-
-
-def _type(column_type: str, marker: str | None) -> str:
-    return f"{column_type} <{marker.strip('<>')}>" if marker else column_type
 
 
 def _readable(ends: Ends, job: Job) -> dict[str, Any]:

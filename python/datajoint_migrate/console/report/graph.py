@@ -8,7 +8,7 @@ from datajoint_migrate.console.report.elements import Node, element
 from datajoint_migrate.console.report.story import TableStory
 
 WIDTH, HEIGHT = 205, 40
-GAP_X, GAP_Y = 70, 14
+GAP_X, GAP_Y = 60, 14
 MARGIN = 8
 CHARACTERS = 25
 SWEEPS = 4
