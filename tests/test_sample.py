@@ -277,10 +277,6 @@ def test_a_sample_on_another_server_is_read_by_2x_value_for_value(
         "connection": pipeline.server.url,
         "dest_connection": mysql_b.url,
     }
-    if origin == "mariadb":
-        with pytest.raises(InvalidArgument, match="MariaDB can follow 8"):
-            copy_sample(**options)
-        del options["restrictions"]["Cells"]
     result = copy_sample(**options)
     assert result["files_copied"] > 0
     assert orphans(mysql_b, list(schema_map.values())) == {}
@@ -383,3 +379,56 @@ def test_a_condition_that_the_server_refuses_leaves_nothing(small: Small) -> Non
             connection=small.server.url,
         )
     assert not set(small.map.values()) & small.schemas_there()
+
+
+TREE = """CREATE DATABASE tree; USE tree;
+CREATE TABLE session (s int NOT NULL PRIMARY KEY);
+CREATE TABLE trial (s int NOT NULL, t int NOT NULL, PRIMARY KEY (s, t),
+FOREIGN KEY (s) REFERENCES session (s));
+CREATE TABLE spike (s int NOT NULL, t int NOT NULL, u int NOT NULL, PRIMARY KEY (s, t, u),
+FOREIGN KEY (s, t) REFERENCES trial (s, t));
+INSERT INTO session WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+SELECT i FROM n;
+INSERT INTO trial SELECT a.s, b.s FROM session a JOIN session b ON b.s <= 40;
+INSERT INTO spike SELECT s, t, u FROM trial JOIN (SELECT 1 AS u UNION SELECT 2) AS two;"""
+
+
+@pytest.mark.parametrize("origin", ["mysql", "mariadb"])
+def test_a_sample_that_outgrows_the_servers_memory_lacks_no_row(
+    origin: str, request: pytest.FixtureRequest, fresh: Fresh
+) -> None:
+    server: Server = request.getfixturevalue(origin)
+    fresh(server, "tree", "tree_sample")
+    server.sql(TREE)
+    server.sql("SET GLOBAL tmp_table_size = 20000")
+    try:
+        result = copy_sample(
+            "tree", "tree_sample", {"Session": "s <= 80"}, children=True, connection=server.url
+        )
+    finally:
+        server.sql("SET GLOBAL tmp_table_size = DEFAULT")
+    assert result["tables"] == {"tree.session": 80, "tree.trial": 3200, "tree.spike": 6400}
+
+
+@pytest.mark.parametrize("origin", ["mysql", "mariadb"])
+@pytest.mark.parametrize("end", [1, 1500])
+def test_a_long_chain_comes_along_whole(
+    origin: str, end: int, request: pytest.FixtureRequest, fresh: Fresh
+) -> None:
+    server: Server = request.getfixturevalue(origin)
+    fresh(server, "chain", "chain_sample")
+    server.sql(
+        "CREATE DATABASE chain; USE chain; SET foreign_key_checks = 0;"
+        "CREATE TABLE link (id int NOT NULL PRIMARY KEY, before_it int DEFAULT NULL,"
+        " FOREIGN KEY (before_it) REFERENCES link (id));"
+        "INSERT INTO link VALUES "
+        + ", ".join(f"({n}, {n - 1 if n > 1 else 'NULL'})" for n in range(1, 1501))
+    )
+    result = copy_sample(
+        "chain",
+        "chain_sample",
+        {"Link": f"id = {end}"},
+        children=end == 1,
+        connection=server.url,
+    )
+    assert result["tables"] == {"chain.link": 1500}

@@ -22,7 +22,7 @@ from datajoint_migrate.steps.copying import (
 from datajoint_migrate.steps.lineage import with_neighbours
 from datajoint_migrate.steps.moving.building import build, carry_programs, plan_schema, prove_built
 from datajoint_migrate.steps.moving.carrying import STILL
-from datajoint_migrate.steps.moving.closure import Closure, Name, Seed
+from datajoint_migrate.steps.moving.closure import WHOLE, Closure, Name, Seed
 from datajoint_migrate.steps.moving.ends import (
     Ends,
     check_names,
@@ -273,6 +273,7 @@ def _closure(sources: Mapping[str, Schema], seeds: Mapping[Name, Seed], children
 
 def _check_clauses(ends: Ends, sampling: Sampling) -> None:
     """What the server does not understand, or cannot do, shows before anything is written."""
+    ends.source.execute(WHOLE)
     for chosen in sampling.closure.chosen:
         sampling.closure.condition(chosen)
     for (schema, table), seed in sampling.closure.seeds.items():

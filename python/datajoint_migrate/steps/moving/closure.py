@@ -16,6 +16,15 @@ from datajoint_migrate.catalog.tables import PART, ForeignKey, Table
 from datajoint_migrate.errors import InvalidArgument
 
 NEEDED = quote("~needed")
+# For every session that asks a closure's queries: see `settle` in the engine's mysql/session.rs.
+WHOLE = (
+    "SET SESSION big_tables = 1 /*!80003 , SESSION cte_max_recursion_depth = 4294967295 */"
+    " /*M! , SESSION max_recursive_iterations = 4294967295 */"
+)
+# Edges in one branch of the query. On MariaDB 10.11 memory and time treble with each branch that
+# refers to the recursive table, 0.7 GB at 11; an edge joins one or two tables, and a server
+# joins 61. MySQL 9.7 does not mind, and is twice as quick with one edge in each.
+TOGETHER_ON_MARIADB = 25
 
 Name = tuple[str, str]
 # A table's rows in the walk; those marked True were asked for and bring their children.
@@ -40,16 +49,23 @@ class Edge:
     up: bool
 
 
+@dataclass(frozen=True)
+class Step:
+    """An edge in SQL: its joins, the key it leads to in the columns of the walk, if it does."""
+
+    joined: str
+    values: list[str | None]
+    found: str
+
+
 class Closure:
     """What a sample is made of. `tables` are all tables of its schemas, by schema and name."""
 
     def __init__(
         self, tables: Mapping[Name, Table], seeds: Mapping[Name, Seed], *, children: bool = False
     ) -> None:
-        # Measured on 10.11: memory and time treble with each reference to a recursive table, 1 s
-        # and 0.7 GB at 11. MySQL does not mind.
         is_mariadb = any(table.is_mariadb for table in tables.values())
-        self.most = 8 if is_mariadb else None
+        self.together = TOGETHER_ON_MARIADB if is_mariadb else 1
         self.tables = {name: table for name, table in tables.items() if not table.hidden}
         self.seeds = dict(seeds)
         self.children = children
@@ -167,17 +183,10 @@ class Closure:
             if node in useful:
                 branches.append(self._seeded(node))
         edges = [edge for edge in self._edges if edge.to in useful]
-        if self.most is not None and len(edges) > self.most:
-            raise InvalidArgument(
-                f"the rows of this sample hang together by {len(edges)} foreign keys, and MariaDB "
-                f"can follow {self.most} in one query before it runs out of memory",
-                hint="choose rows of tables with fewer parents and parts, or migrate the schemas "
-                "as a whole",
-                context={"foreign_keys": len(edges)},
-            )
-        for edge in edges:
-            follow = self._up if edge.up else self._down
-            branches.append(follow(edge.origin, edge.to, edge.key))
+        branches += [
+            self._followed(edges[first : first + self.together])
+            for first in range(0, len(edges), self.together)
+        ]
         return f"WITH RECURSIVE {NEEDED} AS ({' UNION '.join(branches)})"
 
     def _seeded(self, node: Node) -> str:
@@ -195,50 +204,84 @@ class Closure:
         return inner
 
     def _branch(self, to: Node, alias: str, columns: Iterable[str]) -> str:
-        held = dict(zip(self._key(self.tables[to[0]]), columns, strict=True))
-        values = (
-            f"{alias}.{quote(held[slot])}" if slot in held else "NULL"
+        values = self._slotted(to, alias, columns)
+        return ", ".join((f"SELECT {self._numbers[to]}", *(value or "NULL" for value in values)))
+
+    def _slotted(self, node: Node, alias: str, columns: Iterable[str]) -> list[str | None]:
+        """A node's key, column by column, in the columns of the walk that hold it."""
+        held = dict(zip(self._key(self.tables[node[0]]), columns, strict=True))
+        return [
+            f"{alias}.{quote(held[slot])}" if slot in held else None
             for slot in (f"c{index}" for index in range(len(self._slots)))
+        ]
+
+    def _followed(self, edges: list[Edge]) -> str:
+        """One branch that takes every needed row along each of these edges that begins at it."""
+        steps = [self._step(number, edge) for number, edge in enumerate(edges)]
+        numbers = self._numbers
+        listed = " UNION ALL ".join(
+            f"SELECT {number} AS i, {numbers[edge.origin]} AS o, {numbers[edge.to]} AS t"
+            for number, edge in enumerate(edges)
         )
-        return ", ".join((f"SELECT {self._numbers[to]}", *values))
-
-    def _up(self, origin: Node, to: Node, key: ForeignKey) -> str:
-        child, parent = self.tables[origin[0]], self.tables[to[0]]
-        theirs = dict(zip(key.ref_columns, key.columns, strict=True))
-        there = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in key.columns)
-        joined = self._joined(child, "c")
-        if set(theirs) == set(parent.walk_key):
-            branch = self._branch(to, "c", (theirs[column] for column in parent.walk_key))
-        else:
-            branch = self._branch(to, "p", parent.walk_key)
-            joined += (
-                f" STRAIGHT_JOIN {quote(parent.schema, parent.name)} AS p ON {_equal(key, 'c')}"
+        values = [
+            "CASE e.i"
+            + "".join(
+                f" WHEN {number} THEN {step.values[index]}"
+                for number, step in enumerate(steps)
+                if step.values[index] is not None
             )
-        return f"{branch} {joined} WHERE n.t = {self._numbers[origin]} AND {there}"
-
-    def _down(self, origin: Node, to: Node, key: ForeignKey) -> str:
-        parent, child = self.tables[origin[0]], self.tables[to[0]]
-        branch = self._branch(to, "c", child.walk_key)
-        source = quote(child.schema, child.name)
-        if set(key.ref_columns) == set(parent.walk_key):
-            slots = dict(zip(parent.walk_key, self._key(parent), strict=True))
-            on = " AND ".join(
-                f"c.{quote(mine)} = n.{slots[ref]}"
-                for mine, ref in zip(key.columns, key.ref_columns, strict=True)
-            )
-            joined = f"FROM {NEEDED} AS n STRAIGHT_JOIN {source} AS c ON {on}"
-        else:
-            joined = self._joined(parent, "p")
-            joined += f" STRAIGHT_JOIN {source} AS c ON {_equal(key, 'c')}"
-        return f"{branch} {joined} WHERE n.t = {self._numbers[origin]}"
-
-    def _joined(self, table: Table, alias: str) -> str:
-        on = " AND ".join(
-            f"{alias}.{quote(column)} = n.{slot}"
-            for column, slot in zip(table.walk_key, self._key(table), strict=True)
+            + " END"
+            if any(step.values[index] for step in steps)
+            else "NULL"
+            for index in range(len(self._slots))
+        ]
+        found = " ".join(f"WHEN {number} THEN {step.found}" for number, step in enumerate(steps))
+        return (
+            f"SELECT e.t, {', '.join(values)} FROM {NEEDED} AS n"
+            f" STRAIGHT_JOIN ({listed}) AS e ON e.o = n.t"
+            f" {' '.join(step.joined for step in steps)} WHERE CASE e.i {found} END"
         )
-        source = quote(table.schema, table.name)
-        return f"FROM {NEEDED} AS n STRAIGHT_JOIN {source} AS {alias} ON {on}"
+
+    def _step(self, number: int, edge: Edge) -> Step:
+        key = edge.key
+        child, parent = (edge.origin, edge.to) if edge.up else (edge.to, edge.origin)
+        c, p = f"c{number}", f"p{number}"
+        refs = dict(zip(key.ref_columns, key.columns, strict=True))
+        by_key = set(refs) == set(self.tables[parent[0]].walk_key)
+        if edge.up:
+            joined = self._joined(number, child, c)
+            if by_key:
+                held = [refs[name] for name in self.tables[parent[0]].walk_key]
+                return Step(joined, self._slotted(parent, c, held), _is_there(c, key.columns))
+            joined += " " + _left(self.tables[parent[0]], p, _equal(key, p, c))
+            names = self.tables[parent[0]].walk_key
+            return Step(joined, self._slotted(parent, p, names), _is_there(p, names))
+        names = self.tables[child[0]].walk_key
+        if by_key:
+            joined = self._joined(number, parent, c, self.tables[child[0]], refs)
+        else:
+            joined = self._joined(number, parent, p)
+            joined += " " + _left(self.tables[child[0]], c, _equal(key, p, c))
+        return Step(joined, self._slotted(child, c, names), _is_there(c, names))
+
+    def _joined(
+        self,
+        number: int,
+        node: Node,
+        alias: str,
+        table: Table | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> str:
+        """The row of a needed node's key, or the rows of another `table` with it in `columns`."""
+        own = self.tables[node[0]]
+        on = []
+        for name, slot in zip(own.walk_key, self._key(own), strict=True):
+            held = f"n.{slot}"
+            # What is NULL is not looked up: a slot is shared by the keys of all tables of a type.
+            if own.column(name).data_type not in ("enum", "set", "bit"):
+                held = f"IF(e.i = {number}, {held}, NULL)"
+            on.append(f"{alias}.{quote(columns[name] if columns else name)} = {held}")
+        return _left(table or own, alias, " AND ".join((f"e.i = {number}", *on)))
 
 
 def comes_with(table: Table, parent: Table) -> bool:
@@ -258,9 +301,17 @@ def _master(table: Table) -> str | None:
     return found["master"] if found else None
 
 
-def _equal(key: ForeignKey, child: str) -> str:
+def _left(table: Table, alias: str, on: str) -> str:
+    return f"LEFT JOIN {quote(table.schema, table.name)} AS {alias} ON {on}"
+
+
+def _is_there(alias: str, key: Iterable[str]) -> str:
+    return "(" + " AND ".join(f"{alias}.{quote(column)} IS NOT NULL" for column in key) + ")"
+
+
+def _equal(key: ForeignKey, parent: str, child: str) -> str:
     return " AND ".join(
-        f"p.{quote(ref)} = {child}.{quote(mine)}"
+        f"{parent}.{quote(ref)} = {child}.{quote(mine)}"
         for mine, ref in zip(key.columns, key.ref_columns, strict=True)
     )
 
