@@ -84,6 +84,17 @@ def test_the_page_tells_what_was_done_found_and_checked(small: Small, record: Pa
     assert "no backup is in this record" in dom.text
 
 
+def test_files_that_nobody_could_look_at_are_not_called_checked(small: Small, record: Path) -> None:
+    small.server.sql(f"UPDATE `{small.rig}`._recording SET paper = NULL")
+    gcs = {"raw": {"protocol": "gcs", "bucket": "lab", "location": "raw"}}
+    small.server.sql(f"ALTER TABLE `{small.rig}`._recording MODIFY paper binary(16) DEFAULT NULL")
+    run(small, record, source_stores=gcs, dest_stores=gcs)
+    _, dom = page_of(record)
+    assert "not yet External data accessible and correct run: every pointer has its" in dom.text
+    assert "no file of raw was looked at" in dom.text
+    assert "stay where they are, not looked at" in dom.text
+
+
 def test_a_run_that_was_refused_stopped_and_resumed_is_one_story(
     small: Small, record: Path
 ) -> None:

@@ -138,7 +138,7 @@ def migrate(
         tell(
             on_event,
             "plan",
-            **decided(job.buildings, job.schema_map, job.files, copy_files, tolerance),
+            **decided(job.buildings, job.schema_map, job.files, stores, copy_files, tolerance),
         )
         compared = _look_at_destination(ends, job, tolerance, lanes, on_event)
         result: dict[str, Any] = {

@@ -87,11 +87,17 @@ def _external(story: Story) -> Verdict:
     run = story.last("run")
     if run is None:
         return OPEN, "dj-migrate run looks for every file before it copies a row"
-    written = [store for store in stores if store["written"]]
+    unseen = sorted({store["store"] for store in stores if not store["seen"]})
+    if unseen:
+        return OPEN, (
+            f"run: every pointer has its tracking row; no file of {', '.join(unseen)} was looked "
+            "at: not configured, without keys, or of a protocol that is not read"
+        )
+    written = sum(store["written"] for store in stores)
     return YES, (
-        f"run: every pointer has its file; {len(written)} of {len(stores)} kinds of objects were "
-        "written anew and verified by hash, the others stay where they are, where they were "
-        "looked at: there, and of their size (in stores that could be read)"
+        f"run: every pointer has its file; {written} of {len(stores)} kinds of objects were "
+        "written anew and verified by hash, the others stay where they are, each there and of its "
+        "size"
     )
 
 

@@ -231,7 +231,9 @@ def files(story: Story) -> Node | None:
         (
             element("code", one["store"]),
             one["kind"],
-            "written anew, verified by hash" if one["written"] else "stay where they are",
+            "written anew, verified by hash"
+            if one["written"]
+            else "stay where they are" + ("" if one["seen"] else ", not looked at"),
             ", ".join(one["columns"]),
         )
         for one in stores

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datajoint_migrate.steps.moving.building import Building
-from datajoint_migrate.steps.moving.pointers import FileJob
+from datajoint_migrate.steps.moving.pointers import FileJob, Stores
 
 
 def decided(
     buildings: Iterable[Building],
     schema_map: Mapping[str, str],
     files: Iterable[FileJob],
+    stores: Stores,
     copy_files: bool,
     tolerance: float,
 ) -> dict[str, Any]:
@@ -58,7 +59,8 @@ def decided(
             {
                 "store": job.store,
                 "kind": job.pointer["kind"],
-                "written": job.pointer["layout"] == "hash" or copy_files,
+                "written": job.writes(stores, copy_files),
+                "seen": job.writes(stores, copy_files) or bool(job.readable(stores)),
                 "columns": [f"{c['schema']}.{c['table']}.{c['column']}" for c in job.columns],
             }
             for job in files
