@@ -41,6 +41,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     # What `pip install datajoint[s3]` adds: the client's way to a bucket.
     "2.3.5-s3": ("datajoint==2.3.5", "s3fs"),
     "2.0.0": ("datajoint==2.0.0",),
+    # A notebook as people have it, with what this package depends on.
+    "notebook": ("ipykernel", "nbclient", "mysql-connector-python", "rich", "typer"),
     # What people read archives with.
     "readers": ("pandas", "duckdb", "pyarrow", "blake3"),
 }

@@ -170,21 +170,21 @@ def _initialise_mariadb(template: Path) -> None:
 
 
 def _install_mariadb() -> None:
-    if _which("mariadbd"):
-        return
+    if not _which("mariadbd"):
+        install_package("mariadb-server", "or name a server in DJM_TEST_MARIADB")
+
+
+def install_package(name: str, instead: str = "") -> None:
+    """Install a package of Debian's; raises InstallError, which says what to do by hand."""
     if os.geteuid() != 0:
-        raise InstallError(
-            "MariaDB is not installed and only root can install it: run "
-            "'apt-get install mariadb-server', or name a server in DJM_TEST_MARIADB"
-        )
+        by_hand = f"run 'apt-get install {name}' " + instead
+        raise InstallError(f"{name} is not installed and only root can install it: {by_hand}")
     if not shutil.which("apt-get"):
-        raise InstallError("MariaDB is not installed and there is no apt-get to install it with")
+        raise InstallError(f"{name} is not installed and there is no apt-get to install it with")
     install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "--quiet=2", "install", "--yes"]
-    install += ["--no-install-recommends", "mariadb-server"]
+    install += ["--no-install-recommends", name]
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with locked("mariadb-install"):
-        if _which("mariadbd"):
-            return
+    with locked(f"{name}-install"):
         try:
             _run(install, env=quiet)
         except InstallError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,56 @@ import pyarrow.parquet
 import pytest
 
 from conftest import Fresh
+from datajoint_migrate import create_parallel_schema
+from datajoint_migrate.catalog.connection import resolve
 from servers import Server
 from small import MICE, RECORDINGS, Small, make
 
-PROGRAM = "from datajoint_migrate.console.cli import main; main()"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+# What the script that pip installs does.
+PROGRAM = """
+import sys
+from datajoint_migrate.console.cli import main
+sys.argv[0] = "dj-migrate"
+main()
+"""
+
+
+@dataclass
+class Program:
+    """`dj-migrate` in an empty folder, with its password in the environment."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Not waited for."""
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that runs the tests in the background has told its children to ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
 
 @pytest.fixture
 def small(mysql: Server, fresh: Fresh, tmp_path: Path) -> Small:
-    fresh(mysql, *(f"cli_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
+    ends = ("", "_v20", "_old", "_backup", "_copy")
+    fresh(mysql, *(f"cli_{name}{end}" for name in ("lab", "rig") for end in ends))
     return make(mysql, "cli", tmp_path / "store")
 
 
 @pytest.fixture
-def dj(small: Small, tmp_path: Path) -> Run:
-    """`dj("inspect", …)`: the program, in an empty folder, with its password in the environment."""
+def dj(small: Small, tmp_path: Path) -> Program:
+    """`dj("inspect", …)` runs the program; `dj.folder` is where."""
     folder = tmp_path / "here"
     folder.mkdir()
     server = small.server
@@ -44,19 +79,7 @@ def dj(small: Small, tmp_path: Path) -> Run:
         f'[stores.source.raw]\nprotocol = "file"\nlocation = "{small.root}"\nstage = "/stage"\n'
         f'[stores.destination.raw]\nprotocol = "file"\nlocation = "{small.root}"\n'
     )
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **known, "COLUMNS": "200", "TERM": "dumb"}
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, *words],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return Program(folder, {**os.environ, **known, "COLUMNS": "200", "TERM": "dumb"})
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -64,7 +87,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_inspect_tells_what_is_there_and_changes_nothing(small: Small, dj: Run) -> None:
+def test_inspect_tells_what_is_there_and_changes_nothing(small: Small, dj: Program) -> None:
     before = small.schemas_there()
     done = dj("inspect", small.lab, small.rig, "-c", "lab.toml")
     assert (done.returncode, done.stderr) == (0, "")
@@ -73,7 +96,7 @@ def test_inspect_tells_what_is_there_and_changes_nothing(small: Small, dj: Run) 
     assert small.schemas_there() == before
 
 
-def test_what_stands_in_the_way_is_exit_code_two(small: Small, dj: Run) -> None:
+def test_what_stands_in_the_way_is_exit_code_two(small: Small, dj: Program) -> None:
     done = dj("inspect", small.rig, "--json")
     assert done.returncode == 2
     (found,) = lines(done)
@@ -82,7 +105,7 @@ def test_what_stands_in_the_way_is_exit_code_two(small: Small, dj: Run) -> None:
     assert "the store 'raw' is not configured" in obstacles
 
 
-def test_plan_run_run_again_compare_verify(small: Small, dj: Run, tmp_path: Path) -> None:
+def test_plan_run_run_again_compare_verify(small: Small, dj: Program, tmp_path: Path) -> None:
     done = dj("plan", small.rig, small.lab, "-c", "lab.toml")
     assert done.returncode == 0, done.stderr
     written = tmp_path / "here" / "migration.toml"
@@ -108,13 +131,22 @@ def test_plan_run_run_again_compare_verify(small: Small, dj: Run, tmp_path: Path
     assert "99" in done.stdout
 
 
-def test_a_schema_that_is_not_ready_is_exit_code_two(small: Small, dj: Run) -> None:
+def test_a_record_that_cannot_be_written_stops_nothing(small: Small, dj: Program) -> None:
+    (dj.folder / "lab.jsonl").mkdir()
+    done = dj("compare", small.lab, small.lab, "-c", "lab.toml")
+    assert done.returncode == 0, done.stderr
+    assert "not recorded: the record lab.jsonl cannot be written" in done.stderr
+
+
+def test_a_schema_that_is_not_ready_is_exit_code_two(small: Small, dj: Program) -> None:
     done = dj("verify", small.rig)
     assert done.returncode == 2
     assert "not ready" in done.stdout
 
 
-def test_scan_writes_a_file_that_is_not_there_yet(small: Small, dj: Run, tmp_path: Path) -> None:
+def test_scan_writes_a_file_that_is_not_there_yet(
+    small: Small, dj: Program, tmp_path: Path
+) -> None:
     done = dj("scan", small.lab, "Mouse", "--to", "mice.parquet", "--where", "mouse_id < 5")
     assert done.returncode == 0, done.stderr
     table = pyarrow.parquet.read_table(tmp_path / "here" / "mice.parquet")
@@ -125,7 +157,7 @@ def test_scan_writes_a_file_that_is_not_there_yet(small: Small, dj: Run, tmp_pat
     assert dj("scan", small.lab, "Mouse", "--to", "mice.xlsx").returncode == 1
 
 
-def test_an_error_has_its_code_and_its_hint(small: Small, dj: Run) -> None:
+def test_an_error_has_its_code_and_its_hint(small: Small, dj: Program) -> None:
     done = dj("verify", small.lab + "x")
     assert done.returncode == 1
     assert "DJM-1202" in done.stderr
@@ -134,7 +166,7 @@ def test_an_error_has_its_code_and_its_hint(small: Small, dj: Run) -> None:
     assert (error["version"], error["event"], error["code"]) == (1, "error", "DJM-1202")
 
 
-def test_no_password_is_taken_from_the_command_line(small: Small, dj: Run) -> None:
+def test_no_password_is_taken_from_the_command_line(small: Small, dj: Program) -> None:
     done = dj("verify", small.lab, "--connection", "mysql://root:secret@localhost/")
     assert done.returncode == 1
     assert "DJ_PASS" in done.stderr
@@ -152,7 +184,7 @@ def test_no_password_is_taken_from_the_command_line(small: Small, dj: Run) -> No
     ],
 )
 def test_a_plan_that_means_nothing_is_refused(
-    dj: Run, tmp_path: Path, text: str, said: str
+    dj: Program, tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "here" / "odd.toml").write_text(text)
     done = dj("run", "odd.toml")
@@ -161,7 +193,7 @@ def test_a_plan_that_means_nothing_is_refused(
 
 
 def test_doctor_says_what_is_missing_and_how_to_mend_it(
-    small: Small, dj: Run, tmp_path: Path
+    small: Small, dj: Program, tmp_path: Path
 ) -> None:
     assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
     done = dj("doctor", "migration.toml")
@@ -187,3 +219,180 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(
     assert "RELOAD" in checks["snapshot"]["hint"]
     write = checks[f"write {small.lab}_v20"]
     assert (write["ok"], "CREATE" in write["hint"]) == (False, True)
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    small: Small, dj: Program, tmp_path: Path
+) -> None:
+    small.server.sql(
+        f"SET cte_max_recursion_depth=400000; INSERT INTO `{small.lab}`.session__trial"
+        " WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299999)"
+        " SELECT i DIV 60000, '2024-01-01' + INTERVAL i DIV 60000 DAY, i % 60000 + 2,"
+        f" REPEAT('x', 100) FROM n; ANALYZE TABLE `{small.lab}`.session__trial"
+    )
+    assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
+    copy = f"{small.lab}_v20"
+    create_parallel_schema(small.lab, copy, external="convert", connection=small.server.url)
+    # Somebody else's row under way in the last chunk: it waits, so the copy cannot be over.
+    with resolve(small.server.url).session() as session:
+        session.execute("SET SESSION foreign_key_checks = 0")
+        session.execute("START TRANSACTION")
+        last = f"SELECT * FROM `{small.lab}`.session__trial ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1"
+        session.execute(f"INSERT INTO `{copy}`.session__trial {last}")
+        process = dj.start("run", "--json")
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen = json.loads(line)
+            if (seen["event"], seen.get("verb")) == ("progress", "copy") and seen["rows"] > 100_000:
+                break
+        process.send_signal(signal.SIGINT)
+        session.execute("ROLLBACK")
+    said = [json.loads(line) for line in process.stdout]
+    assert process.wait(60) == 130
+    assert (said[-1]["event"], said[-1]["error"]) == ("error", "Interrupted")
+    assert said[-1]["hint"] == "what is done stays; go on with: dj-migrate run --json"
+    told = dj("report")
+    assert told.returncode == 0, told.stderr
+    assert "run is not finished" in told.stdout
+    again = dj("run", "--json")
+    assert again.returncode == 0, again.stderr
+    copied = [line for line in lines(again) if line.get("verb") == "copy"]
+    # What was there counts as done, and the speed is that of this call.
+    assert copied[0]["rows_before"] > 0
+    assert copied[0]["done"] == copied[0]["rows_before"] + copied[0]["rows"]
+    assert "Every value is equal" in dj("report").stdout
+    assert (tmp_path / "here" / "migration.html").stat().st_size > 10_000
+
+
+def test_an_interrupted_look_has_changed_nothing(small: Small, dj: Program) -> None:
+    waiting = (
+        "SELECT 1 FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()"
+        f" AND STATE LIKE 'Waiting%' AND INFO LIKE '%{small.lab}%'"
+    )
+    with resolve(small.server.url).session() as session:
+        session.execute(f"LOCK TABLES `{small.lab}`.mouse WRITE")
+        process = dj.start("compare", small.lab, small.lab)
+        while process.poll() is None and not small.server.sql(waiting):
+            pass
+        process.send_signal(signal.SIGINT)
+        session.execute("UNLOCK TABLES")
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "nothing was changed" in said
+
+
+def test_backup_check_restore_cutover_rollback(small: Small, dj: Program) -> None:
+    assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
+    assert dj("run").returncode == 0
+    backups = []
+    for schema in small.map:
+        done = dj("backup", schema, f"{schema}_backup", "-c", "migration.toml")
+        assert done.returncode == 0, done.stderr
+        assert f"rows in {schema}_backup" in done.stdout
+        backups += ["--backup", f"{schema}={schema}_backup"]
+    done = dj("backup", small.lab, "./archive", "--json")
+    assert lines(done)[-1]["result"]["rows_backed_up"] > MICE
+    done = dj("check", "archive")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "everything is as it was written" in done.stdout
+    part = next((dj.folder / "archive" / "tables").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    done = dj("check", "archive")
+    assert done.returncode == 2
+    assert "damaged" in done.stdout
+    done = dj("restore", f"{small.lab}_backup", f"{small.lab}_copy", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert f"{small.lab}_copy" not in small.schemas_there()
+    done = dj("restore", f"{small.lab}_backup", f"{small.lab}_copy")
+    assert done.returncode == 0, done.stderr
+    assert small.count(f"{small.lab}_copy", "mouse") == MICE
+    assert dj("restore", f"{small.lab}_backup", f"{small.lab}_copy").returncode == 1
+
+    done = dj("cutover")
+    assert done.returncode == 2
+    assert f"✗ backup: no backup of {small.lab} was named" in done.stdout
+    assert dj("cutover", "--backup", "nothing").returncode == 1
+    done = dj("cutover", *backups)
+    assert done.returncode == 0, done.stdout
+    assert "nothing was changed; with --execute it is done" in done.stdout
+    assert f"{small.lab}_old" not in small.schemas_there()
+    done = dj("cutover", *backups, "--execute")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{small.lab}_old" in small.schemas_there()
+    done = dj("rollback")
+    assert done.returncode == 0, done.stderr
+    assert f"{small.lab}_old" in small.schemas_there()
+    done = dj("rollback", "--execute")
+    assert done.returncode == 0, done.stderr
+    assert "are back where they were" in done.stdout
+    assert small.count(f"{small.lab}_v20", "mouse") == MICE
+    # All of it is in the record beside the plan; nothing is beside lab.toml.
+    kept = [json.loads(line) for line in (dj.folder / "migration.jsonl").read_text().splitlines()]
+    assert {"run", "backup", "cutover", "rollback"} == {line["command"] for line in kept}
+    assert not (dj.folder / "lab.jsonl").exists()
+
+
+def test_sample_takes_chosen_rows_and_their_parents(small: Small, dj: Program) -> None:
+    assert dj("plan", small.lab, small.rig, "-c", "lab.toml").returncode == 0
+    assert dj("sample", "--rows", "Session").returncode == 1
+    done = dj("sample", "--rows", "Session=mouse_id < 3", "--rows", "Recording=2")
+    assert done.returncode == 0, done.stderr
+    assert small.count(f"{small.lab}_v20", "session") == 3
+    assert small.count(f"{small.rig}_v20", "_recording") == 2
+
+
+def test_external_converts_one_column(small: Small, dj: Program) -> None:
+    for source, dest in small.map.items():
+        create_parallel_schema(
+            source, dest, True, schema_map=small.map, connection=small.server.url
+        )
+    words = (f"{small.rig}_v20", "Recording", "signal", "raw", "raw", "-c", "lab.toml")
+    done = dj("external", *words, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    kind = (
+        "SELECT DATA_TYPE FROM information_schema.COLUMNS WHERE COLUMN_NAME = 'signal'"
+        f" AND TABLE_SCHEMA = '{small.rig}_v20'"
+    )
+    assert small.value(kind) == "binary"
+    done = dj("external", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"{RECORDINGS} pointers" in done.stdout
+    assert small.value(kind) == "json"
+
+
+def test_a_plan_says_what_it_will_take_and_on_what_that_rests(small: Small, dj: Program) -> None:
+    small.server.sql(
+        f"SET cte_max_recursion_depth=100000; INSERT INTO `{small.lab}`.session__trial"
+        " WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 79999)"
+        " SELECT 0, '2024-01-01', i % 60000 + 2, REPEAT('x', 100) FROM n WHERE i < 60000;"
+        f"ANALYZE TABLE `{small.lab}`.session__trial"
+    )
+    before = small.schemas_there()
+    done = dj("plan", small.lab, small.rig, "-c", "lab.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    estimate = lines(done)[-1]["result"]["estimate"]
+    (sample,) = estimate["samples"]
+    assert (sample["table"], sample["rows"]) == (f"{small.lab}.session__trial", 50_000)
+    assert 0 < estimate["compare_seconds"] < 60
+    assert estimate["disk_bytes"] > 6_000_000
+    # Attachments are always written anew.
+    tracked = f"SELECT SUM(size) FROM `{small.rig}`.`~external_raw`"
+    assert estimate["file_bytes"] == int(
+        small.value(f"{tracked} WHERE attachment_name IS NOT NULL") or 0
+    )
+    assert "nothing is written" in " ".join(estimate["based_on"])
+    assert small.schemas_there() == before
+    text = dj("plan", small.lab, small.rig, "-c", "lab.toml", "-o", "other.toml").stdout
+    assert "time: comparing about" in text
+
+
+def test_help_names_the_commands_and_the_shell_can_complete_them(dj: Program) -> None:
+    done = dj("--help")
+    assert done.returncode == 0
+    commands = "inspect plan doctor run external sample compare verify scan check report backup"
+    for name in (*commands.split(), "restore", "cutover", "rollback"):
+        assert f" {name} " in done.stdout
+    assert "130 interrupted" in done.stdout
+    dj.environment |= {"_DJ_MIGRATE_COMPLETE": "complete_bash"}
+    dj.environment |= {"COMP_WORDS": "dj-migrate ro", "COMP_CWORD": "1"}
+    assert dj().stdout.split() == ["rollback"]

@@ -34,6 +34,7 @@ from datajoint_migrate import (
     rebuild_lineage,
     verify_schema_v20,
 )
+from datajoint_migrate.console.settings import OPTIONS, load
 from servers import Server
 from small import MICE, Small, make
 
@@ -66,6 +67,8 @@ def in_place(small: Small, text: str) -> str:
         ('"host": "db.example.org", "port": 3306', f'"host": "{small.server.host}", '
          f'"port": {small.server.port}, "use_tls": false'),
         ("/data/raw", str(small.root)),
+        ("migration.jsonl", str(small.root.parent / "migration.jsonl")),
+        ("migration.html", str(small.root.parent / "migration.html")),
         ("/data/backup", str(small.root.parent / "backup")),
         ("my_lab", small.lab),
         ("my_rig", small.rig),
@@ -269,6 +272,15 @@ def test_a_dump_is_no_bit_exact_backup(mysql: Server, fresh: Fresh) -> None:
     dump = mysql.client("readme_float", program="mysqldump")
     mysql.client("readme_float", text=dump)
     assert mysql.sql(stored) != before
+
+
+def test_the_plan_printed_here_is_one_and_has_everything(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "plan.toml").write_text(text)
+    settings = load(tmp_path / "plan.toml")
+    assert None not in settings.job().values()
+    assert settings.store_map == {"raw": "main"}
+    assert set(OPTIONS) == set(settings.options)
 
 
 def test_every_public_function_and_error_is_in_the_readme() -> None:

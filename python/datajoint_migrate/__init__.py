@@ -1,6 +1,7 @@
 """Migrate DataJoint 0.14.6 pipelines to DataJoint 2.x: parallel schemas, bit-exact, resumable."""
 
 from datajoint_migrate.catalog.connection import Server
+from datajoint_migrate.console.report.write import write_report
 from datajoint_migrate.errors import (
     ArchiveFailed,
     ConnectionFailed,
@@ -27,6 +28,7 @@ from datajoint_migrate.steps.checks.compare import compare_query_results, compar
 from datajoint_migrate.steps.checks.damage import check_blobs
 from datajoint_migrate.steps.checks.doctor import check_setup
 from datajoint_migrate.steps.checks.encoding import check_text
+from datajoint_migrate.steps.checks.estimate import estimate_migration
 from datajoint_migrate.steps.checks.inspect import inspect_schemas
 from datajoint_migrate.steps.checks.integrity import verify_external_integrity
 from datajoint_migrate.steps.checks.stores import check_store_configuration
@@ -93,6 +95,7 @@ __all__ = [
     "copy_table_data",
     "create_parallel_schema",
     "cutover",
+    "estimate_migration",
     "generate_migration_sql",
     "inspect_schemas",
     "install",
@@ -111,4 +114,5 @@ __all__ = [
     "scan",
     "verify_external_integrity",
     "verify_schema_v20",
+    "write_report",
 ]

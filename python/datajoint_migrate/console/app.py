@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,9 @@ app = typer.Typer(
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file: connections, stores, options.")
 ]
+Plan = Annotated[Path, typer.Argument(help="A plan file.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
+PLAN = Path("migration.toml")
 Url = Annotated[
     str | None, typer.Option("--connection", help="mysql://user@host:3306/, password in DJ_PASS.")
 ]
@@ -35,20 +40,21 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of tables
 
 
 @contextmanager
-def running(command: str, as_json: bool) -> Iterator[Output]:
+def running(command: str, as_json: bool, *, writes: bool = True) -> Iterator[Output]:
     """The output of one command; the package's errors become a message and an exit code."""
     output = Output(command, as_json)
     try:
         yield output
+    except (djm.Interrupted, KeyboardInterrupt):
+        hint = "nothing was changed"
+        if writes:
+            again = shlex.join(["dj-migrate", *sys.argv[1:]])
+            hint = f"what is done stays; go on with: {again}"
+        output.error(djm.Interrupted("interrupted", hint=hint))
+        raise typer.Exit(INTERRUPTED) from None
     except djm.MigrationError as error:
         output.error(error)
-        stopped = isinstance(error, djm.Interrupted)
-        raise typer.Exit(INTERRUPTED if stopped else ERROR) from None
-    except KeyboardInterrupt:
-        output.error(
-            djm.Interrupted("interrupted", hint="what is done stays; the same command goes on")
-        )
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(ERROR) from None
 
 
 def leave(good: bool) -> None:

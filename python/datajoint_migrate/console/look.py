@@ -9,6 +9,7 @@ import typer
 
 import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
+    PLAN,
     Config,
     Json,
     Url,
@@ -17,6 +18,8 @@ from datajoint_migrate.console.app import (
     running,
     style_of,
 )
+from datajoint_migrate.console.meter import size, span
+from datajoint_migrate.console.record import record_of
 from datajoint_migrate.console.settings import load, write
 
 
@@ -28,15 +31,15 @@ def inspect(
     json: Json = False,
 ) -> None:
     """What is on a server and what stands in the way; changes nothing."""
-    with running("inspect", json) as output:
+    with running("inspect", json, writes=False) as output:
         settings = load(config, connection)
-        found = djm.inspect_schemas(
+        found = output.call(
+            djm.inspect_schemas,
             schemas or None,
             connection=settings.source,
             source_stores=settings.source_stores,
             adapters=settings.adapters,
         )
-        output.result(found)
         output.table(
             ("schema", "kind", "tables", "rows", "MB", "charset", "stores", "clients"),
             [
@@ -73,7 +76,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Write a plan file for `run`, parents first; changes nothing."""
-    with running("plan", json) as shown:
+    with running("plan", json, writes=False) as shown:
         settings = load(config, connection)
         found = djm.inspect_schemas(
             schemas,
@@ -95,13 +98,38 @@ def plan(
             for name, one in described.items()
         }
         mapped = {name: settings.schemas.get(name, name + suffix) for name in ordered}
-        write(output, mapped, comments, settings)
-        shown.result({"file": str(output), "schemas": mapped})
+
+        def planned() -> dict[str, Any]:
+            estimate = djm.estimate_migration(
+                ordered,
+                copy_files=settings.options.get("copy_files", False),
+                adapters=settings.adapters,
+                connection=settings.source,
+            )
+            write(output, mapped, comments, settings)
+            return {"file": str(output), "schemas": mapped, "estimate": estimate}
+
+        written = shown.call(planned)
         shown.say(f"wrote {output}: {len(mapped)} schemas")
+        for line in _estimated(written["estimate"]):
+            shown.say(line)
         for one in described.values():
             for obstacle in one["obstacles"]:
                 shown.say(f"{one['name']}: {obstacle}", style="yellow")
         leave(not any(one["obstacles"] for one in described.values()))
+
+
+def _estimated(estimate: dict[str, Any]) -> list[str]:
+    said = [
+        f"disk: about {size(estimate['disk_bytes'])} on the destination server, "
+        f"{size(estimate['file_bytes'])} in stores"
+    ]
+    if estimate["compare_seconds"] is not None:
+        least, most = map(span, estimate["copy_seconds"])
+        said.append(
+            f"time: comparing about {span(estimate['compare_seconds'])}, copying {least} to {most}"
+        )
+    return said + [f"  {line}" for line in estimate["based_on"]]
 
 
 @app.command()
@@ -111,16 +139,16 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Check connections, privileges, servers and stores; changes nothing."""
-    with running("doctor", json) as output:
+    with running("doctor", json, writes=False) as output:
         settings = load(file, connection)
-        found = djm.check_setup(
+        found = output.call(
+            djm.check_setup,
             settings.schemas,
             **settings.ends(),
             **settings.stores(),
             adapters=settings.adapters,
             copy_files=settings.options.get("copy_files", False),
         )
-        output.result(found)
         for check in found["checks"]:
             mark = ("✓" if not check["hint"] else "!") if check["ok"] else "✗"
             output.say(f"{mark} {check['name']}: {check['detail']}", style_of(check))
@@ -140,18 +168,15 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two schemas row by row; exit 2 when they differ."""
-    with running("compare", json) as output:
-        ends = load(config, connection).ends()
-        with output.progress() as on_event:
-            if table is None:
-                found = djm.compare_schemas(prod, test, tolerance, on_event=on_event, **ends)
-                tables = found["tables"]
-            else:
-                found = djm.compare_query_results(
-                    prod, test, table, tolerance, on_event=on_event, **ends
-                )
-                tables = {table: found}
-        output.result(found)
+    with running("compare", json, writes=False) as output:
+        said = {"prod": prod, "test": test, "table": table}
+        common = {**load(config, connection).ends(), "plan": config, "said": said}
+        if table is None:
+            found = output.call(djm.compare_schemas, prod, test, tolerance, **common)
+            tables = found["tables"]
+        else:
+            found = output.call(djm.compare_query_results, prod, test, table, tolerance, **common)
+            tables = {table: found}
         output.table(
             ("table", "rows", "differences"),
             [(name, one["row_count"], len(one["discrepancies"])) for name, one in tables.items()],
@@ -166,11 +191,12 @@ def compare(
 @app.command()
 def verify(schema: str, config: Config = None, connection: Url = None, json: Json = False) -> None:
     """Is a schema ready for 2.x; exit 2 when it is not."""
-    with running("verify", json) as output:
+    with running("verify", json, writes=False) as output:
         settings = load(config, connection)
         where = settings.destination or settings.source
-        found = djm.verify_schema_v20(schema, connection=where)
-        output.result(found)
+        found = output.call(
+            djm.verify_schema_v20, schema, connection=where, plan=config, said={"schema": schema}
+        )
         for issue in found["issues"]:
             output.say(issue, style="red")
         output.say(f"{schema}: " + ("ready for 2.x" if found["compatible"] else "not ready"))
@@ -189,16 +215,15 @@ def scan(
     json: Json = False,
 ) -> None:
     """Read a table into a Parquet or CSV file."""
-    with running("scan", json) as output:
-        stream = djm.scan(
-            schema, table, columns or None, where, connection=load(config, connection).source
+    with running("scan", json, writes=False) as output:
+        server = load(config, connection).source
+        done = output.call(
+            lambda: _written(djm.scan(schema, table, columns or None, where, connection=server), to)
         )
-        rows = _written(stream, to)
-        output.result({"file": str(to), "rows": rows})
-        output.say(f"{rows:,} rows in {to}")
+        output.say(f"{done['rows']:,} rows in {to}")
 
 
-def _written(stream: Any, to: Path) -> int:
+def _written(stream: Any, to: Path) -> dict[str, Any]:
     try:
         import pyarrow
         from pyarrow import csv, parquet
@@ -222,7 +247,7 @@ def _written(stream: Any, to: Path) -> int:
     except BaseException:
         to.unlink(missing_ok=True)
         raise
-    return rows
+    return {"file": str(to), "rows": rows}
 
 
 @app.command()
@@ -232,10 +257,8 @@ def check(
     json: Json = False,
 ) -> None:
     """Prove an archive without a server; exit 2 when it is damaged."""
-    with running("check", json) as output:
-        with output.progress() as on_event:
-            found = djm.check_backup(archive, subset, on_event=on_event)
-        output.result(found)
+    with running("check", json, writes=False) as output:
+        found = output.call(djm.check_backup, archive, subset)
         for problem in found["problems"]:
             output.say(f"{problem['file']}: {problem['problem']}", style="red")
         output.say(
@@ -243,3 +266,20 @@ def check(
             + ("everything is as it was written" if found["ok"] else "damaged")
         )
         leave(found["ok"])
+
+
+@app.command()
+def report(
+    file: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Plan files, or records (.jsonl). Default: migration.toml"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The page.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what was done, found and checked into one HTML page; works after a failed run too."""
+    with running("report", json, writes=False) as shown:
+        given = file or [PLAN]
+        records = [one if one.suffix == ".jsonl" else record_of(one) for one in given]
+        done = shown.call(djm.write_report, records, output or records[0].with_suffix(".html"))
+        shown.say(f"{done['file']}: {done['finding']}")

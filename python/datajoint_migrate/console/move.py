@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
+    PLAN,
     Config,
+    DryRun,
     Json,
+    Plan,
     Url,
     app,
     leave,
@@ -22,21 +24,12 @@ from datajoint_migrate.console.settings import load
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="A plan file.")] = Path("migration.toml"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    connection: Url = None,
-    json: Json = False,
+    file: Plan = PLAN, dry_run: DryRun = False, connection: Url = None, json: Json = False
 ) -> None:
     """Migrate the schemas of a plan; run it again and it goes on where it was."""
     with running("run", json) as output:
         settings = with_schemas(load(file, connection), file)
-        with output.progress() as on_event:
-            done = djm.migrate(**settings.job(), dry_run=dry_run, on_event=on_event)
-        output.result(done)
-        for line in done.get("plan", []):
-            output.say(line)
-        for note in done["notes"]:
-            output.say(f"note: {note}")
+        done = output.call(djm.migrate, **settings.job(), dry_run=dry_run, plan=file)
         if dry_run:
             return
         output.table(
@@ -65,7 +58,7 @@ def external(
     source_store: str,
     dest_store: str,
     copy_files: Annotated[bool, typer.Option("--copy-files")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    dry_run: DryRun = False,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
@@ -73,21 +66,21 @@ def external(
     """Convert one external column of a parallel schema to JSON."""
     with running("external", json) as output:
         settings = load(config, connection)
-        with output.progress() as on_event:
-            done = djm.migrate_external_to_v20(
-                schema,
-                table,
-                attribute,
-                source_store,
-                dest_store,
-                copy_files,
-                **settings.ends(),
-                source_stores=settings.source_stores,
-                dest_stores=settings.dest_stores,
-                dry_run=dry_run,
-                on_event=on_event,
-            )
-        output.result(done)
+        done = output.call(
+            djm.migrate_external_to_v20,
+            schema,
+            table,
+            attribute,
+            source_store,
+            dest_store,
+            copy_files,
+            **settings.ends(),
+            source_stores=settings.source_stores,
+            dest_stores=settings.dest_stores,
+            dry_run=dry_run,
+            plan=config,
+            said={"schema": schema, "table": table, "attribute": attribute},
+        )
         for sql in done.get("sql", []):
             output.say(sql)
         output.say(f"{done['rows_migrated']:,} pointers, {done['files_copied']:,} files copied")
@@ -96,36 +89,33 @@ def external(
 
 @app.command()
 def sample(
-    file: Annotated[Path, typer.Argument(help="A plan file.")] = Path("migration.toml"),
+    file: Plan = PLAN,
     rows: Annotated[
         list[str] | None,
         typer.Option("--rows", help="TABLE=NUMBER or 'TABLE=SQL condition'. Repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Rows of a table that names none.")] = None,
     children: Annotated[bool, typer.Option("--children", help="And what refers to them.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    dry_run: DryRun = False,
     connection: Url = None,
     json: Json = False,
 ) -> None:
     """Copy chosen rows of a plan's schemas, with every row they refer to."""
     with running("sample", json) as output:
         settings = with_schemas(load(file, connection), file)
-        with output.progress() as on_event:
-            done = djm.copy_sample(
-                restrictions=dict(map(_restriction, rows or [])),
-                schema_map=settings.schemas,
-                children=children,
-                limit=limit,
-                **settings.ends(),
-                **settings.stores(),
-                copy_files=settings.options.get("copy_files", False),
-                adapters=settings.adapters,
-                dry_run=dry_run,
-                on_event=on_event,
-            )
-        output.result(done)
-        for note in done["notes"]:
-            output.say(f"note: {note}")
+        done = output.call(
+            djm.copy_sample,
+            restrictions=dict(map(_restriction, rows or [])),
+            schema_map=settings.schemas,
+            children=children,
+            limit=limit,
+            **settings.ends(),
+            **settings.stores(),
+            copy_files=settings.options.get("copy_files", False),
+            adapters=settings.adapters,
+            dry_run=dry_run,
+            plan=file,
+        )
         output.table(("table", "rows"), [(name, count) for name, count in done["tables"].items()])
 
 

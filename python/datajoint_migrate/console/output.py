@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from datajoint_migrate.errors import MigrationError
-from datajoint_migrate.steps.moving.route import OnEvent
-
-# Of the JSON lines: raised when a key changes its meaning or goes.
-VERSION = 1
-REFRESH_SECONDS = 1.0
+from datajoint_migrate.console.meter import Meter, Pace
+from datajoint_migrate.console.progress import Display
+from datajoint_migrate.console.record import Record, error_fields, line_of, record_of, together
+from datajoint_migrate.errors import InvalidArgument, MigrationError
 
 
 class Output:
@@ -38,10 +27,54 @@ class Output:
         self.out = Console(highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+    def call(
+        self,
+        function: Callable[..., dict[str, Any]],
+        *arguments: Any,
+        plan: Path | None = None,
+        said: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> dict[str, Any]:
+        """The result of a function of the package, its progress shown, its notes told.
+
+        With `plan` the call is recorded beside that file, a dry run excepted; `said` is what the
+        record tells of the arguments.
+        """
+        dry = keywords.get("dry_run", False)
+        with nullcontext() if plan is None or dry else self._record(plan, said) as kept:
+            if "on_event" in signature(function).parameters:
+                with self._progress() as shown:
+                    keywords["on_event"] = together(shown, kept)
+                    result = function(*arguments, **keywords)
+            else:
+                result = function(*arguments, **keywords)
+            if kept is not None:
+                kept.result(result)
+        if self.as_json:
+            self.line("result", result=result)
+        if keywords.get("dry_run"):
+            for line in result.get("plan", ()):
+                self.say(str(line))
+        for note in result.get("notes", ()):
+            self.say(f"note: {note}")
+        return result
+
+    @contextmanager
+    def _record(self, plan: Path, said: dict[str, Any] | None) -> Iterator[Record | None]:
+        record = Record(record_of(plan), self.command, said)
+        try:
+            record.open()
+        except InvalidArgument as error:
+            # A plan may lie where nobody may write; that is no reason not to migrate.
+            self.err.print(f"not recorded: {error.message}", style="yellow", markup=False)
+            yield None
+            return
+        with record:
+            yield record
+
     def line(self, event: str, **said: Any) -> None:
         """One JSON line."""
-        whole = {"version": VERSION, "command": self.command, "event": event, **said}
-        sys.stdout.write(json.dumps(whole, default=str, ensure_ascii=False) + "\n")
+        sys.stdout.write(line_of(self.command, event, **said))
         sys.stdout.flush()
 
     def say(self, text: str, style: str | None = None) -> None:
@@ -62,81 +95,40 @@ class Output:
             table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
         self.out.print(table)
 
-    def result(self, result: dict[str, Any]) -> None:
-        """The function's own result, in JSON."""
-        if self.as_json:
-            self.line("result", result=result)
-
     def error(self, error: MigrationError) -> None:
         """What went wrong, where, and what to do."""
         if self.as_json:
-            self.line(
-                "error",
-                code=error.code,
-                error=type(error).__name__,
-                message=error.message,
-                hint=error.hint,
-                context=error.context,
-            )
+            self.line("error", **error_fields(error))
             return
         self.err.print(f"{error.message} ({error.code})", style="red", markup=False)
         if error.hint:
             self.err.print(f"→ {error.hint}", markup=False)
 
     @contextmanager
-    def progress(self) -> Iterator[OnEvent]:
-        """`on_event` for a function: a live line in a terminal, JSON lines, or nothing."""
+    def _progress(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:
+        """A live display in a terminal, JSON lines, or nothing."""
         if self.as_json:
             yield _Lines(self)
         elif self.err.is_terminal:
-            with Progress(
-                SpinnerColumn(),
-                TextColumn("{task.fields[verb]} {task.fields[table]}", markup=False),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[speed]}"),
-                TimeRemainingColumn(),
-                console=self.err,
-                transient=True,
-            ) as bars:
-                yield _Bars(bars)
+            with Display(self.err) as display:
+                yield display
         else:
             yield None
 
 
 class _Lines:
-    """Progress as JSON lines, about one a second."""
+    """Events as JSON lines."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
-        self.last = 0.0
+        self.meter = Meter()
+        self.pace = Pace()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if time.monotonic() - self.last >= REFRESH_SECONDS:
-            self.last = time.monotonic()
-            self.output.line("progress", **{k: v for k, v in event.items() if k != "event"})
-
-
-class _Bars:
-    """One bar a verb: rows done of those the server's statistics promise."""
-
-    def __init__(self, bars: Progress) -> None:
-        self.bars = bars
-        self.task: TaskID | None = None
-        self.verb = ""
-        self.began = 0.0
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        verb, rows = str(event["verb"]), int(event["rows"])
-        if self.task is None or verb != self.verb:
-            if self.task is not None:
-                self.bars.remove_task(self.task)
-            self.verb, self.began = verb, time.monotonic()
-            self.task = self.bars.add_task("", verb=verb, table="", speed="")
-        seconds = max(time.monotonic() - self.began, 0.001)
-        speed = f"{rows / seconds:,.0f} rows/s {event['bytes'] / seconds / 1e6:,.0f} MB/s"
-        if event["retries"]:
-            speed += f", {event['retries']} retries"
-        # Statistics may say less than there is.
-        total = max(int(event["rows_expected"]), rows) or None
-        self.bars.update(self.task, completed=rows, total=total, table=event["table"], speed=speed)
+        said = {key: value for key, value in event.items() if key != "event"}
+        if event["event"] != "progress":
+            self.output.line(event["event"], **said)
+            return
+        reading = self.meter.take(event)
+        if self.pace.is_due(reading):
+            self.output.line("progress", **said, **reading.fields())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
+    PLAN,
     Config,
+    DryRun,
     Json,
+    Plan,
     Url,
     app,
     leave,
@@ -18,7 +20,6 @@ from datajoint_migrate.console.app import (
     style_of,
     with_schemas,
 )
-from datajoint_migrate.console.output import Output
 from datajoint_migrate.console.settings import load
 
 
@@ -31,7 +32,7 @@ def backup(
     with_files: Annotated[
         bool, typer.Option("--with-files", help="Objects of stores too.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    dry_run: DryRun = False,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
@@ -39,18 +40,17 @@ def backup(
     """Copy a schema bit for bit, to another schema or into an archive."""
     with running("backup", json) as output:
         settings = load(config, connection)
-        with output.progress() as on_event:
-            done = djm.backup_schema(
-                schema,
-                name,
-                connection=settings.source,
-                with_files=with_files,
-                source_stores=settings.source_stores,
-                dry_run=dry_run,
-                on_event=on_event,
-            )
-        output.result(done)
-        _say(output, done)
+        done = output.call(
+            djm.backup_schema,
+            schema,
+            name,
+            connection=settings.source,
+            with_files=with_files,
+            source_stores=settings.source_stores,
+            dry_run=dry_run,
+            plan=config,
+            said={"schema": schema, "name": name},
+        )
         if not dry_run:
             output.say(
                 f"{done['tables_backed_up']} tables, {done['rows_backed_up']:,} rows in "
@@ -68,7 +68,7 @@ def restore(
     with_files: Annotated[
         bool, typer.Option("--with-files", help="Put the objects of stores back, too.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    dry_run: DryRun = False,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
@@ -76,19 +76,18 @@ def restore(
     """Make a schema of a backup: beside its place, proved, then exchanged."""
     with running("restore", json) as output:
         settings = load(config, connection)
-        with output.progress() as on_event:
-            done = djm.restore_schema(
-                backup,
-                dest,
-                overwrite=overwrite,
-                with_files=with_files,
-                source_stores=settings.source_stores,
-                **settings.ends(),
-                dry_run=dry_run,
-                on_event=on_event,
-            )
-        output.result(done)
-        _say(output, done)
+        done = output.call(
+            djm.restore_schema,
+            backup,
+            dest,
+            overwrite=overwrite,
+            with_files=with_files,
+            source_stores=settings.source_stores,
+            **settings.ends(),
+            dry_run=dry_run,
+            plan=config,
+            said={"backup": backup, "dest": dest},
+        )
         if not dry_run:
             output.say(
                 f"{done['tables_restored']} tables, {done['rows_restored']:,} rows in {dest}"
@@ -104,7 +103,7 @@ Execute = Annotated[
 
 @app.command()
 def cutover(
-    file: Annotated[Path, typer.Argument(help="A plan file.")] = Path("migration.toml"),
+    file: Plan = PLAN,
     backup: Annotated[
         list[str] | None, typer.Option("--backup", help="SCHEMA=BACKUP, for each schema.")
     ] = None,
@@ -116,22 +115,21 @@ def cutover(
     """Put the parallel schemas in production's place; exit 2 while something is missing."""
     with running("cutover", json) as output:
         settings = with_schemas(load(file, connection), file)
-        done = djm.cutover(
+        done = output.call(
+            djm.cutover,
             settings.schemas,
             suffix=suffix,
             backups=dict(map(_pair, backup or [])),
             adapters=settings.adapters,
             connection=settings.source,
             execute=execute,
+            plan=file,
         )
-        output.result(done)
         for check in done["checks"]:
             for detail in check["detail"]:
                 output.say(
                     f"{'✓' if check['ok'] else '✗'} {check['name']}: {detail}", style_of(check)
                 )
-        for note in done["notes"]:
-            output.say(f"note: {note}")
         if done["executed"]:
             output.say(f"{done['tables_renamed']} tables have changed places; undo: rollback")
         else:
@@ -152,9 +150,7 @@ def _pair(said: str) -> tuple[str, str]:
 
 @app.command()
 def rollback(
-    file: Annotated[Path, typer.Argument(help="The plan file of the cutover.")] = Path(
-        "migration.toml"
-    ),
+    file: Plan = PLAN,
     execute: Execute = False,
     connection: Url = None,
     json: Json = False,
@@ -162,23 +158,19 @@ def rollback(
     """Undo a cutover; exit 2 while something is in the way."""
     with running("rollback", json) as output:
         settings = with_schemas(load(file, connection), file)
-        done = djm.rollback(settings.schemas, connection=settings.source, execute=execute)
-        output.result(done)
+        done = output.call(
+            djm.rollback,
+            settings.schemas,
+            connection=settings.source,
+            execute=execute,
+            plan=file,
+        )
         for line in done["plan"] if not execute else []:
             output.say(line)
         for missing in done["missing"]:
             output.say(missing, style="red")
-        for note in done["notes"]:
-            output.say(f"note: {note}")
         for table, rows in done["rows_written"].items():
             output.say(f"{table}: {rows:+,} rows since the cutover")
         if done["executed"]:
             output.say(f"{done['tables_renamed']} tables are back where they were")
         leave(not done["missing"])
-
-
-def _say(output: Output, done: dict[str, Any]) -> None:
-    for line in done.get("plan", []):
-        output.say(line)
-    for note in done.get("notes", []):
-        output.say(f"note: {note}")

@@ -33,6 +33,7 @@ from datajoint_migrate.steps.moving.building import (
     prove_built,
 )
 from datajoint_migrate.steps.moving.carrying import STILL, TRIGGER
+from datajoint_migrate.steps.moving.decided import decided
 from datajoint_migrate.steps.moving.ends import (
     Ends,
     check_names,
@@ -53,7 +54,8 @@ from datajoint_migrate.steps.moving.pointers import (
     move_files,
     prove_tracked,
 )
-from datajoint_migrate.steps.moving.route import OnEvent, copy_again, run_copy, source_name
+from datajoint_migrate.steps.moving.route import copy_again, run_copy, source_name
+from datajoint_migrate.steps.moving.telling import OnEvent, tell
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
 from datajoint_migrate.target.lineage import LINEAGE
@@ -117,7 +119,9 @@ def migrate(
     Returns `schemas` (the map), `tables_created`, `rows_copied`, `files_copied` (by this call),
     `match` (every value equal), `compatible` (2.x finds everything it needs), `issues` and `notes`
     (sentences), `tables` ("source.table" → comparison), `snapshot`, `time_taken` in seconds; with
-    `dry_run` also `plan` (sentences) and `ddl`, and nothing is written.
+    `dry_run` also `plan` (sentences) and `ddl`, and nothing is written. `on_event` also gets what
+    was decided ("plan": tables, columns and keys on both sides, files) before anything is written,
+    and each table's rows, bytes and seconds ("copied") after it.
 
     Raises `InvalidArgument`, `NotFound`, `ForeignKeyLeavesMap`, `DestinationNotEmpty`,
     `Unconvertible`, `StoreMissing`, `ExternalMissing`, `PermissionMissing`, `ConnectionFailed`.
@@ -130,6 +134,11 @@ def migrate(
         stores = Stores.find(source_stores, dest_stores, store_map)
         job = _prepare(
             ends, dict(schema_map), stores, copy_files, unsigned, charset, adapters, final_names
+        )
+        tell(
+            on_event,
+            "plan",
+            **decided(job.buildings, job.schema_map, job.files, stores, copy_files, tolerance),
         )
         compared = _look_at_destination(ends, job, tolerance, lanes, on_event)
         result: dict[str, Any] = {
@@ -330,6 +339,7 @@ def _fill(
             again = [plan for plan in plans if source_name(plan) in differing]
             copied = copy_again(ends, copied, again, lanes, on_event, comparing.comparison)
             comparing.take(copied["compared"])
+        tell(on_event, "copied", tables=copied["tables"], files=files["files_copied"])
         filled |= {"rows_copied": copied["rows_copied"], "snapshot": copied["snapshot"]}
     for loading in loadings:
         keep_auto_increment(ends, loading.source, loading.destination)

@@ -15,7 +15,7 @@ from datajoint_migrate.steps.checks.structure import compare_programs, compare_s
 from datajoint_migrate.steps.moving.ends import Ends, open_ends
 from datajoint_migrate.steps.moving.matching import pair_up
 from datajoint_migrate.steps.moving.plan import LANES, compare_plan, compare_table, comparison
-from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.telling import OnEvent, Telling
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -39,7 +39,8 @@ def compare_query_results(
     numbers by value. Columns only the copy has, such as job metadata, are noted.
 
     Returns `match`, `row_count` (of production), `test_row_count`, `discrepancies` (dicts with
-    `kind` and, for rows, `key` and `columns`; at most 1000), `truncated`, `notes`, `time_taken`.
+    `kind` and, for rows, `key` and `columns`; at most 1000), `truncated`, `notes`, `digest` (the
+    sum of the hashes of production's rows, in hexadecimal), `time_taken`.
     A table the copy lacks is a discrepancy; one that neither side has raises `NotFound`.
     """
     check_tolerance(tolerance)
@@ -189,7 +190,12 @@ class Comparing:
         plan = compare_plan(
             ends.specs(), list(waiting.values()), tolerance=self.tolerance, lanes=lanes
         )
-        self.take(_core.compare(plan, on_event)["tables"])
+        telling = on_event and Telling(
+            on_event,
+            {".".join(name): table["rows"] for name, table in waiting.items()},
+            lanes,
+        )
+        self.take(_core.compare(plan, telling)["tables"])
         return {name for name in waiting if not self.results[name]["match"]}
 
 
@@ -201,6 +207,7 @@ def _empty() -> dict[str, Any]:
         "discrepancies": [],
         "truncated": False,
         "notes": [],
+        "digest": None,
         "time_taken": 0.0,
     }
 
@@ -216,6 +223,7 @@ def _take(result: dict[str, Any], found: dict[str, Any]) -> None:
     result["test_row_count"] = found["destination_row_count"]
     result["discrepancies"] += found["discrepancies"]
     result["truncated"] = found["truncated"]
+    result["digest"] = found["digest"]
     result["time_taken"] = found["time_taken"]
 
 

@@ -29,6 +29,19 @@ def started(session: Session, schemas: Iterable[str]) -> set[tuple[str, str]]:
     return found
 
 
+def rows_done(session: Session, schemas: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Rows that interrupted copies have put into destination tables (schema, name)."""
+    found: dict[tuple[str, str], int] = {}
+    for schema in schemas:
+        if is_open(session, schema):
+            rows = session.query(
+                f"SELECT table_name, SUM(row_count) FROM {quote(schema, JOURNAL)}"
+                " WHERE done GROUP BY table_name"
+            )
+            found |= {(schema, str(table)): int(count) for table, count in rows}
+    return found
+
+
 def forget(session: Session, tables: Iterable[tuple[str, str]]) -> None:
     """Take these tables out of their journals, and remove journals that are empty then.
 

@@ -184,6 +184,17 @@ class FileJob:
     pointer: dict[str, Any]
     columns: list[dict[str, str]]
 
+    def writes(self, stores: Stores, copy_files: bool) -> bool:
+        """Whether its files are written anew."""
+        return self.pointer["layout"] == "hash" or (
+            copy_files and not stores.same_place(self.store)
+        )
+
+    def readable(self, stores: Stores) -> list[Store]:
+        """The stores in which its files can be looked for where they are."""
+        both = stores.source.get(self.store), stores.destination.get(stores.renamed(self.store))
+        return [store for store in both if store is not None and store.can_be_read]
+
 
 def file_jobs(
     columns: Iterable[Pointed],
@@ -225,18 +236,12 @@ def move_files(
     """
     total: dict[str, Any] = {"files_copied": 0, "bytes": 0, "errors": []}
     for job in jobs:
-        writes = job.pointer["layout"] == "hash" or (
-            copy_files and not stores.same_place(job.store)
-        )
+        writes = job.writes(stores, copy_files)
         if writes:
             origin = stores.of_source(job.store).spec()
             target = stores.of_destination(job.store).spec()
         else:
-            both = (
-                stores.source.get(job.store),
-                stores.destination.get(stores.renamed(job.store)),
-            )
-            readable = [store for store in both if store is not None and store.can_be_read]
+            readable = job.readable(stores)
             if not readable:
                 continue
             origin = target = readable[0].spec()

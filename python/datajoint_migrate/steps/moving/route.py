@@ -11,12 +11,13 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.steps.moving.ends import Ends
 from datajoint_migrate.steps.moving.indexes import build_postponed, postpone
-from datajoint_migrate.steps.moving.journal import forget
+from datajoint_migrate.steps.moving.journal import forget, rows_done
 from datajoint_migrate.steps.moving.plan import LANES, copy_plan, needs_river
+from datajoint_migrate.steps.moving.telling import OnEvent as OnEvent
+from datajoint_migrate.steps.moving.telling import Telling
 
 logger = logging.getLogger("datajoint_migrate")
 
-OnEvent = Callable[[dict[str, Any]], None] | None
 Name = tuple[str, str]
 # From source tables to the engine's comparison of them with their copies.
 Compare = Callable[[list[Name]], dict[str, Any]] | None
@@ -141,7 +142,24 @@ def _run(
 ) -> dict[str, Any]:
     comparison = compare([source_name(table) for table in tables]) if compare else None
     plan = copy_plan(ends.specs(), tables, route=route, lanes=lanes, compare=comparison)
-    return _core.copy(plan, on_event)
+    return _core.copy(plan, _telling(ends, tables, lanes, on_event))
+
+
+def _telling(ends: Ends, tables: list[dict[str, Any]], lanes: int, on_event: OnEvent) -> OnEvent:
+    if on_event is None:
+        return None
+    done = rows_done(ends.destination, {table["destination_schema"] for table in tables})
+    places = {".".join(source_name(table)): table for table in tables}
+    expected = {
+        place: min(table["rows"], table["limit"] or table["rows"])
+        for place, table in places.items()
+    }
+    before = {
+        place: done[destination_name(table)]
+        for place, table in places.items()
+        if destination_name(table) in done
+    }
+    return Telling(on_event, expected, lanes, before)
 
 
 def _merge(results: list[dict[str, Any]]) -> dict[str, Any]:

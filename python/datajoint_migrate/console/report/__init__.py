@@ -1,0 +1,1 @@
+"""A report on a migration: one HTML page, made of what its record tells."""
