@@ -43,6 +43,8 @@ class Server:
     ssl_ca: str | None = None
     ssl_cert: str | None = None
     ssl_key: str | None = None
+    # Seconds without a byte after which the engine asks the server whether the session still works.
+    read_timeout: int = 60
 
     def __post_init__(self) -> None:
         if self.ssl_mode not in SSL_MODES:
@@ -159,6 +161,8 @@ def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, A
         "sql_quote_show_create": 1,
         # A session idles here while the engine copies, which may take a night.
         "wait_timeout": 7 * 24 * 3600,
+        # The server's own default for a table that somebody has locked is a year.
+        "lock_wait_timeout": 60,
     }
     if not is_mariadb and version >= (8, 0):
         # Row estimates up to a day old would plan the chunks of a table filled this morning
@@ -292,6 +296,8 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
             values[name] = value
     if "port" in values:
         values["port"] = _port(values["port"])
+    if "read_timeout" in values:
+        values["read_timeout"] = _seconds(values["read_timeout"])
     return Server(**values)
 
 
@@ -371,6 +377,16 @@ def _datajoint_config() -> dict[str, Any]:
 def _secret(value: Any) -> Any:
     reveal = getattr(value, "get_secret_value", None)
     return reveal() if callable(reveal) else value
+
+
+def _seconds(value: Any) -> int:
+    try:
+        seconds = int(value)
+    except (TypeError, ValueError):
+        seconds = 0
+    if seconds < 1:
+        raise InvalidArgument(f"read_timeout is {value!r}", hint="give whole seconds, 1 or more")
+    return seconds
 
 
 def _port(value: Any) -> int:
