@@ -4,6 +4,7 @@ from datajoint_migrate.catalog.connection import Server
 from datajoint_migrate.errors import (
     ArchiveFailed,
     ConnectionFailed,
+    DestinationBusy,
     DestinationNotEmpty,
     ExternalMissing,
     ForeignKeyLeavesMap,
@@ -58,6 +59,7 @@ from datajoint_migrate.upstream import install, migrate_external_pointers_v2
 __all__ = [
     "ArchiveFailed",
     "ConnectionFailed",
+    "DestinationBusy",
     "DestinationNotEmpty",
     "ExternalMissing",
     "ForeignKeyLeavesMap",
