@@ -182,7 +182,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         # The connector's own default collation does not exist on MariaDB.
         "collation": "utf8mb4_general_ci",
         "autocommit": True,
-        "connection_timeout": 10,
+        "connection_timeout": min(10, server.read_timeout),
         # The C extension hands out text of information_schema in other types than the pure one.
         "use_pure": True,
         "ssl_disabled": server.ssl_mode == "disabled",
