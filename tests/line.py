@@ -64,8 +64,13 @@ class Line:
                 client, _ = self.socket.accept()
             except OSError:
                 return
+            try:
+                upstream = socket.create_connection((self.server.host, self.server.port))
+            except OSError:
+                # As a port on which nobody listens.
+                client.close()
+                continue
             self.count += 1
-            upstream = socket.create_connection((self.server.host, self.server.port))
             for one in (client, upstream):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _Connection(self, self.count, client, upstream).start()

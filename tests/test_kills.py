@@ -48,21 +48,15 @@ class Call:
     # Schemas whose journal tells what a second call need not do again.
     journals: list[str] = field(default_factory=list)
 
-    def words(self, url: str | None = None) -> list[str]:
-        options = self.options | ({self.through: url} if url else {})
+    def words(self, url: str) -> list[str]:
+        options = self.options | {self.through: url}
         what = {"verb": self.verb, "arguments": self.arguments, "options": options}
         return [sys.executable, str(PROGRAM), json.dumps(what)]
 
 
 def filled(server: Server, root: Path) -> Small:
     pipeline = pipelines.make(server, "kil", root)
-    server.sql(
-        f"SET SESSION cte_max_recursion_depth = {TRIALS + 1};"
-        f"INSERT INTO `{pipeline.lab}`.session__trial WITH RECURSIVE n (i) AS"
-        f" (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {TRIALS - 1})"
-        " SELECT i MOD 12, '2024-01-01' + INTERVAL i MOD 12 DAY, i DIV 12 + 2, REPEAT('x', 60)"
-        " FROM n"
-    )
+    pipelines.add_trials(pipeline, TRIALS)
     return pipeline
 
 
@@ -260,7 +254,7 @@ def restore(source: Small, other: Server, folder: Path) -> Call:
 
     def before() -> None:
         if not (folder / "archive").exists():
-            subprocess.run(made.words(), check=True, capture_output=True)
+            subprocess.run(made.words(source.server.url), check=True, capture_output=True)
 
     def proved(result: dict[str, Any]) -> None:
         assert result["rows_restored"] == rows_of(source.server, source.lab)
@@ -303,38 +297,27 @@ def is_statement(packet: Packet) -> bool:
     return packet.upward and packet.command[:1] in (b"\x03", b"\x17")
 
 
-def statements(call: Call) -> int:
-    """How many a whole run sends."""
-    count = 0
+class Killer:
+    """What a line is told: it counts statements, and kills a process at one of them."""
 
-    def rule(packet: Packet) -> Harm:
-        nonlocal count
-        count += is_statement(packet)
+    def __init__(self) -> None:
+        self.seen = 0
+        self.at: int | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, packet: Packet) -> Harm:
+        if is_statement(packet):
+            self.seen += 1
+            if self.seen == self.at and self.process:
+                self.process.kill()
         return None
 
-    with line(call.server, rule) as proxy:
-        subprocess.run(call.words(proxy.url), check=True, capture_output=True)
-    return count
-
-
-def kill(call: Call, at: int) -> None:
-    """Run the call and kill it when it has said so many statements."""
-    seen = 0
-
-    def rule(packet: Packet) -> Harm:
-        nonlocal seen
-        seen += is_statement(packet)
-        if seen == at and is_statement(packet):
-            process.kill()
-        return None
-
-    with line(call.server, rule) as proxy:
-        process = subprocess.Popen(
-            call.words(proxy.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        _, said = process.communicate()
-    assert process.returncode == -9, said.decode()
-    deserted(call.server)
+    def kill(self, words: list[str], at: int) -> None:
+        self.seen, self.at = 0, at
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _, said = self.process.communicate()
+        assert self.process.returncode == -9, said.decode()
+        self.at = None
 
 
 def deserted(server: Server) -> None:
@@ -353,7 +336,10 @@ def journalled(call: Call) -> int | None:
     """Rows of finished chunks, which must be all the rows that are there."""
     done = None
     for schema in call.journals:
-        if not call.server.sql(f"SHOW TABLES FROM `{schema}` LIKE '~migrate\\_journal'"):
+        if not call.server.sql(
+            "SELECT 1 FROM information_schema.TABLES WHERE TABLE_NAME = '~migrate_journal'"
+            f" AND TABLE_SCHEMA = '{schema}'"
+        ):
             continue
         for table, rows in call.server.sql(
             f"SELECT table_name, SUM(row_count) FROM `{schema}`.`~migrate_journal` GROUP BY 1"
@@ -391,26 +377,35 @@ def test_killed_anywhere_the_same_call_finishes(
     name: str, source: Small, other: Server, tmp_path: Path
 ) -> None:
     call = CALLS[name][1](source, other, tmp_path)
-    gone(call.server, call.made)
-    call.before()
-    total = statements(call)
-    assert total > 20
-    for seed in SEEDS:
-        gone(call.server, call.made)
-        call.before()
-        at = random.Random(f"{name} {seed}").randrange(total // 20, total * 19 // 20)
-        kill(call, at)
-        done = journalled(call)
-        finished = subprocess.run(call.words(), capture_output=True, text=True)
-        assert finished.returncode == 0, f"killed at {at} of {total}: {finished.stderr[-3000:]}"
-        result = json.loads(finished.stdout)
-        try:
-            call.proved(result)
-            if done is not None and call.journals:
-                # What was finished is not done again.
-                assert result["rows_copied"] == user_rows(source) - done
-        except AssertionError as error:
-            raise AssertionError(f"killed at {at} of {total}: {error}") from error
+    killer = Killer()
+    with line(call.server, killer) as proxy:
+        words = call.words(proxy.url)
+
+        def anew() -> None:
+            gone(call.server, call.made)
+            call.before()
+
+        anew()
+        killer.seen = 0
+        subprocess.run(words, check=True, capture_output=True)
+        total = killer.seen
+        assert total > 20
+        for seed in SEEDS:
+            anew()
+            at = random.Random(f"{name} {seed}").randrange(total // 20, total * 19 // 20)
+            killer.kill(words, at)
+            deserted(call.server)
+            done = journalled(call)
+            finished = subprocess.run(words, capture_output=True, text=True)
+            assert finished.returncode == 0, f"killed at {at} of {total}: {finished.stderr[-3000:]}"
+            result = json.loads(finished.stdout)
+            try:
+                call.proved(result)
+                if done is not None:
+                    # What was finished is not done again.
+                    assert result["rows_copied"] == user_rows(source) - done
+            except AssertionError as error:
+                raise AssertionError(f"killed at {at} of {total}: {error}") from error
 
 
 def user_rows(source: Small) -> int:

@@ -48,13 +48,7 @@ def pair(
     fresh(source, "lin_rig", "lin_lab")
     fresh(dest, "lin_rig_v20", "lin_lab_v20")
     pipeline = pipelines.make(source, "lin", tmp_path)
-    source.sql(
-        f"SET SESSION cte_max_recursion_depth = {TRIALS + 1};"
-        "INSERT INTO lin_lab.session__trial WITH RECURSIVE n (i) AS"
-        f" (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {TRIALS - 1})"
-        " SELECT i MOD 12, '2024-01-01' + INTERVAL i MOD 12 DAY, i DIV 12 + 2, REPEAT('x', 60)"
-        " FROM n"
-    )
+    pipelines.add_trials(pipeline, TRIALS)
     return pipeline, dest
 
 
