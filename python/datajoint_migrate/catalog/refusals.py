@@ -32,6 +32,7 @@ HINTS = {
     1021: f"the disk of that server is full: make room, {SAME_CALL}",
     1114: f"the disk of that server is full: make room, {SAME_CALL}",
     1153: f"raise max_allowed_packet on that server, {SAME_CALL}",
+    1301: f"raise max_allowed_packet on that server, {SAME_CALL}",
     1205: f"another session holds locks there: wait until it is done, {SAME_CALL}",
     1213: f"another session works on the same rows: wait until it is done, {SAME_CALL}",
     1290: "the server takes no writes: set read_only and super_read_only OFF, or connect to the "

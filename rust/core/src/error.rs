@@ -145,7 +145,7 @@ impl Error {
             Kind::Server { code: 1205 | 1213, .. } => {
                 "another session holds locks on these rows; start the same call again when it is done"
             }
-            Kind::Server { code: 1153, .. } => {
+            Kind::Server { code: 1153 | 1301, .. } => {
                 "raise max_allowed_packet on that server above the size of the largest row, then start the same call again"
             }
             Kind::Server { code: 1290 | 1792 | 1836, .. } => {
