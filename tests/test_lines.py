@@ -259,6 +259,22 @@ def test_a_slow_statement_is_not_taken_for_a_stalled_line(pair: tuple[Small, Ser
     assert not any(event.get("retries") for event in events)
 
 
+def test_a_question_about_the_schemas_that_stalls_ends_in_bounded_time(
+    pair: tuple[Small, Server],
+) -> None:
+    pipeline, dest = pair
+
+    def is_answer(packet: Packet) -> bool:
+        return not packet.upward and b"SHOW CREATE TABLE" in packet.command
+
+    with line(pipeline.server, once(is_answer, "stall", 3)) as proxy:
+        began = time.monotonic()
+        with pytest.raises(ConnectionFailed):
+            run(pipeline, f"{proxy.url}?read_timeout={PATIENCE}", dest.url)
+        assert time.monotonic() - began < 20 * PATIENCE
+        assert len(proxy.harmed) == 1
+
+
 def test_a_server_that_accepts_and_says_nothing_is_given_up(mysql: Server) -> None:
     def rule(packet: Packet) -> Harm:
         return None if packet.upward else "stall"

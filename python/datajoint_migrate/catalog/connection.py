@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from types import TracebackType
@@ -18,6 +18,7 @@ import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
 from datajoint_migrate.catalog.refusals import explained
+from datajoint_migrate.catalog.silence import judged
 from datajoint_migrate.errors import ConnectionFailed, InvalidArgument
 
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
@@ -28,6 +29,8 @@ SSL_MODES: tuple[str, ...] = ("disabled", "preferred", "required", "verify_ca", 
 SQL_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 
 BINARY_CHARSET = 63
+# How long a table that another session uses is waited for; the server's own default is a year.
+LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Server:
     ssl_ca: str | None = None
     ssl_cert: str | None = None
     ssl_key: str | None = None
-    # Seconds without a byte after which the engine asks the server whether the session still works.
+    # Seconds of silence after which the server is asked whether it still works on a statement.
     read_timeout: int = 60
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class Session:
 
         `%s` marks a parameter only when `params` is not empty; otherwise `%` is just a character.
         """
-        with explained(self.server, sql):
+        with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
@@ -124,13 +127,16 @@ class Session:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run a statement that gives no rows; returns the number of rows it changed."""
-        with explained(self.server, sql):
+        with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
                 return int(cursor.rowcount)
             finally:
                 cursor.close()
+
+    def _judged(self) -> AbstractContextManager[None]:
+        return judged(self.connector, self.server.read_timeout, lambda: _connect(self.server))
 
     def close(self) -> None:
         """End the connection; closing twice is harmless."""
@@ -161,8 +167,7 @@ def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, A
         "sql_quote_show_create": 1,
         # A session idles here while the engine copies, which may take a night.
         "wait_timeout": 7 * 24 * 3600,
-        # The server's own default for a table that somebody has locked is a year.
-        "lock_wait_timeout": 60,
+        "lock_wait_timeout": LOCK_SECONDS,
     }
     if not is_mariadb and version >= (8, 0):
         # Row estimates up to a day old would plan the chunks of a table filled this morning
