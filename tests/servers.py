@@ -60,6 +60,8 @@ class Server:
     folder: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     programs_of: Programs | None = field(default=None, repr=False)
+    # How it was started: `local_infile` and further arguments.
+    started_with: tuple[bool, Sequence[str]] = field(default=(True, ()), repr=False)
 
     @property
     def url(self) -> str:
@@ -119,6 +121,20 @@ class Server:
             for line in output.decode().split("\n")[:-1]
         ]
 
+    def kill(self) -> None:
+        """End a server that was started here without a word of warning."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """Start a server that was killed again: the same data, the same port."""
+        assert self.folder is not None
+        assert self.programs_of is not None
+        self.process = _launch(self, self.programs_of, *self.started_with, False)
+        if not _answers(self.process, self.folder / "log"):
+            raise ServerError((self.folder / "log").read_text(errors="replace")[-3000:])
+
     def stop(self) -> None:
         """Shut a server that was started here down in order, then remove its folder."""
         if self.process is not None:
@@ -163,14 +179,16 @@ def start(
     local_infile: bool = True,
     arguments: Sequence[str] = (),
     detached: bool = False,
+    within: Path | None = None,
 ) -> Server:
     """Start a private server of `kind` on a free port with a fresh data folder.
 
-    `arguments` go to the server last, so they override what is set here. It ends with the
-    calling process unless `detached`. Raises InstallError or ServerError.
+    `arguments` go to the server last, so they override what is set here. `within` is where its
+    folder lies, the system's place for temporary files by default. It ends with the calling
+    process unless `detached`. Raises InstallError or ServerError.
     """
     of = programs(kind)
-    folder = Path(tempfile.mkdtemp(prefix=f"djm-{kind}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"djm-{kind}-", dir=within))
     try:
         # --sparse: the redo log of a fresh data folder is mostly holes.
         copying = ["cp", "-a", "--sparse=always", str(of.template), str(folder / "data")]
@@ -184,6 +202,7 @@ def start(
                 socket=str(folder / "socket"),
                 folder=folder,
                 programs_of=of,
+                started_with=(local_infile, arguments),
             )
             server.process = _launch(server, of, local_infile, arguments, detached)
             if _answers(server.process, folder / "log"):

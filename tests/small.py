@@ -137,6 +137,19 @@ def make(server: Server, prefix: str, root: Path) -> Small:
     return small
 
 
+def add_trials(small: Small, count: int) -> None:
+    """More rows of `session__trial`, of 60 bytes and their keys."""
+    small.server.sql(
+        f"SET SESSION cte_max_recursion_depth = {count + 1};"
+        f"INSERT INTO `{small.lab}`.session__trial WITH RECURSIVE n (i) AS"
+        f" (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
+        f" SELECT i MOD {MICE}, '2024-01-01' + INTERVAL i MOD {MICE} DAY, i DIV {MICE} + 2,"
+        " REPEAT('x', 60) FROM n;"
+        # The first chunk is planned by the server's statistics, which come when they like.
+        f"ANALYZE TABLE `{small.lab}`.session__trial"
+    )
+
+
 def _blob(small: Small, data: bytes) -> str:
     digest = hashlib.md5(data).hexdigest()
     path = small.root / small.rig / digest[:2] / digest[2:4] / digest

@@ -5,6 +5,7 @@ from datajoint_migrate.console.report.write import write_report
 from datajoint_migrate.errors import (
     ArchiveFailed,
     ConnectionFailed,
+    DestinationBusy,
     DestinationNotEmpty,
     ExternalMissing,
     ForeignKeyLeavesMap,
@@ -60,6 +61,7 @@ from datajoint_migrate.upstream import install, migrate_external_pointers_v2
 __all__ = [
     "ArchiveFailed",
     "ConnectionFailed",
+    "DestinationBusy",
     "DestinationNotEmpty",
     "ExternalMissing",
     "ForeignKeyLeavesMap",

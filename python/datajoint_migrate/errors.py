@@ -119,6 +119,12 @@ class DestinationNotEmpty(MigrationError):
     default_code = "DJM-1502"
 
 
+class DestinationBusy(MigrationError):
+    """Another call is at work on the destination; the message says whose."""
+
+    default_code = "DJM-1504"
+
+
 class ForeignKeyLeavesMap(MigrationError):
     """A foreign key refers to a schema that is not in ``schema_map``."""
 

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from types import TracebackType
@@ -18,6 +18,7 @@ import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
 from datajoint_migrate.catalog.refusals import explained
+from datajoint_migrate.catalog.silence import judged
 from datajoint_migrate.errors import ConnectionFailed, InvalidArgument
 
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
@@ -28,6 +29,8 @@ SSL_MODES: tuple[str, ...] = ("disabled", "preferred", "required", "verify_ca", 
 SQL_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 
 BINARY_CHARSET = 63
+# How long a table that another session uses is waited for; the server's own default is a year.
+LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Server:
     ssl_ca: str | None = None
     ssl_cert: str | None = None
     ssl_key: str | None = None
+    # Seconds of silence after which the server is asked whether it still works on a statement.
+    read_timeout: int = 60
 
     def __post_init__(self) -> None:
         if self.ssl_mode not in SSL_MODES:
@@ -108,7 +113,7 @@ class Session:
 
         `%s` marks a parameter only when `params` is not empty; otherwise `%` is just a character.
         """
-        with explained(self.server, sql):
+        with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
@@ -122,13 +127,16 @@ class Session:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run a statement that gives no rows; returns the number of rows it changed."""
-        with explained(self.server, sql):
+        with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
                 cursor.execute(sql, tuple(params))
                 return int(cursor.rowcount)
             finally:
                 cursor.close()
+
+    def _judged(self) -> AbstractContextManager[None]:
+        return judged(self.connector, self.server.read_timeout, lambda: _connect(self.server))
 
     def close(self) -> None:
         """End the connection; closing twice is harmless."""
@@ -159,6 +167,7 @@ def _session_settings(is_mariadb: bool, version: tuple[int, ...]) -> dict[str, A
         "sql_quote_show_create": 1,
         # A session idles here while the engine copies, which may take a night.
         "wait_timeout": 7 * 24 * 3600,
+        "lock_wait_timeout": LOCK_SECONDS,
     }
     if not is_mariadb and version >= (8, 0):
         # Row estimates up to a day old would plan the chunks of a table filled this morning
@@ -178,7 +187,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         # The connector's own default collation does not exist on MariaDB.
         "collation": "utf8mb4_general_ci",
         "autocommit": True,
-        "connection_timeout": 10,
+        "connection_timeout": min(10, server.read_timeout),
         # The C extension hands out text of information_schema in other types than the pure one.
         "use_pure": True,
         "ssl_disabled": server.ssl_mode == "disabled",
@@ -292,6 +301,8 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
             values[name] = value
     if "port" in values:
         values["port"] = _port(values["port"])
+    if "read_timeout" in values:
+        values["read_timeout"] = _seconds(values["read_timeout"])
     return Server(**values)
 
 
@@ -371,6 +382,16 @@ def _datajoint_config() -> dict[str, Any]:
 def _secret(value: Any) -> Any:
     reveal = getattr(value, "get_secret_value", None)
     return reveal() if callable(reveal) else value
+
+
+def _seconds(value: Any) -> int:
+    try:
+        seconds = int(value)
+    except (TypeError, ValueError):
+        seconds = 0
+    if seconds < 1:
+        raise InvalidArgument(f"read_timeout is {value!r}", hint="give whole seconds, 1 or more")
+    return seconds
 
 
 def _port(value: Any) -> int:

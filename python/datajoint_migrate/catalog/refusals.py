@@ -27,6 +27,18 @@ UNREACHABLE = {
 REACH_HINT = "check that the server is running, and host and port"
 TLS_HINT = "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
 DENIED = {1044, 1142, 1143, 1227, 1370, 1410, 1419}
+SAME_CALL = "then start the same call again"
+HINTS = {
+    1021: f"the disk of that server is full: make room, {SAME_CALL}",
+    1114: f"the disk of that server is full: make room, {SAME_CALL}",
+    1153: f"raise max_allowed_packet on that server, {SAME_CALL}",
+    1301: f"raise max_allowed_packet on that server, {SAME_CALL}",
+    1205: f"another session holds locks there: wait until it is done, {SAME_CALL}",
+    1213: f"another session works on the same rows: wait until it is done, {SAME_CALL}",
+    1290: "the server takes no writes: set read_only and super_read_only OFF, or connect to the "
+    "one that it replicates",
+    1836: "the server takes no writes: connect to the one that it replicates",
+}
 
 # What a statement needs, where the server's message does not say it.
 NEEDED = (
@@ -80,7 +92,7 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
         return NotFound(message, hint="check the name of the schema", context=context)
     return ServerError(
         f"the server {server.address} refused a statement: {message}",
-        hint="the statement is in the context of this error",
+        hint=HINTS.get(error.errno, "the statement is in the context of this error"),
         context=context | {"sql": sql[:4000]},
     )
 

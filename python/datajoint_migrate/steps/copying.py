@@ -39,6 +39,7 @@ from datajoint_migrate.steps.moving.pointers import (
     prove_tracked,
 )
 from datajoint_migrate.steps.moving.route import OnEvent, run_copy
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.charset import Charset
 
 logger = logging.getLogger("datajoint_migrate")
@@ -139,6 +140,8 @@ def copy_table_data(
     if limit is not None and (isinstance(limit, bool) or limit < 0):
         raise InvalidArgument(f"limit is {limit!r}", hint="give a number of rows, 0 or more")
     with open_ends(connection, dest_connection) as ends:
+        if not dry_run:
+            take_turn(ends.destination, [dest_schema])
         schema = read_schema(ends.source, source_schema)
         source = find_table(schema, table)
         there = read_schema(ends.destination, dest_schema)
@@ -241,6 +244,8 @@ def copy_all_data(
         "notes": [],
     }
     with open_ends(connection, dest_connection) as ends:
+        if not dry_run:
+            take_turn(ends.destination, [dest])
         schema = read_schema(ends.source, source)
         stores = Stores.find(source_stores, dest_stores, store_map)
         there = read_if_there(ends.destination, dest)

@@ -36,6 +36,7 @@ from datajoint_migrate.steps.moving.pointers import (
     pointer,
 )
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.ddl import parse
 from datajoint_migrate.target.types import convert_column
 
@@ -109,6 +110,8 @@ def migrate_external_to_v20(
     """
     result: dict[str, Any] = {"rows_migrated": 0, "files_copied": 0, "errors": []}
     with open_ends(connection, dest_connection) as ends:
+        if not dry_run:
+            take_turn(ends.destination, [schema])
         there = read_schema(ends.destination, schema)
         found = find_table(there, table)
         column = found.column(attribute)

@@ -20,6 +20,7 @@ from datajoint_migrate.catalog.packed import unpack_key
 from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schema
 from datajoint_migrate.errors import ServerError, Unconvertible
 from datajoint_migrate.steps.moving.ends import Ends, check_names, open_ends
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.jobs import (
     CONNECTION_MAX,
     NAME_CHARACTERS,
@@ -95,6 +96,8 @@ def carry_jobs(
     began = time.monotonic()
     with open_ends(connection, dest_connection) as ends:
         check_names(dict(schema_map), ends.same_server)
+        if not dry_run:
+            take_turn(ends.destination, schema_map.values())
         both = [
             (read_schema(ends.source, source), read_schema(ends.destination, dest))
             for source, dest in schema_map.items()

@@ -56,6 +56,7 @@ from datajoint_migrate.steps.moving.pointers import (
 )
 from datajoint_migrate.steps.moving.route import copy_again, run_copy, source_name
 from datajoint_migrate.steps.moving.telling import OnEvent, tell
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
 from datajoint_migrate.target.lineage import LINEAGE
@@ -131,6 +132,8 @@ def migrate(
     check_tolerance(tolerance)
     with open_ends(connection, dest_connection) as ends:
         check_names(dict(schema_map), ends.same_server)
+        if not dry_run:
+            take_turn(ends.destination, schema_map.values())
         stores = Stores.find(source_stores, dest_stores, store_map)
         job = _prepare(
             ends, dict(schema_map), stores, copy_files, unsigned, charset, adapters, final_names

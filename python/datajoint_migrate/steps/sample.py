@@ -37,6 +37,7 @@ from datajoint_migrate.steps.moving.plan import LANES, copy_plan
 from datajoint_migrate.steps.moving.pointers import Stores, check_places, file_jobs, final_name
 from datajoint_migrate.steps.moving.referenced import move_referenced
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.declare import check_map
 
 
@@ -90,6 +91,8 @@ def copy_sample(
     began = time.monotonic()
     with open_ends(connection, dest_connection) as ends:
         names = _names(source, dest, schema_map, ends.same_server)
+        if not dry_run:
+            take_turn(ends.destination, names.values())
         sources = {name: read_schema(ends.source, name) for name in names}
         there = {
             name: schema
@@ -97,6 +100,8 @@ def copy_sample(
             if (schema := read_if_there(ends.destination, to)) is not None
         }
         _follow(ends, names, sources, there)
+        if not dry_run:
+            take_turn(ends.destination, names.values())
         check_map(sources.values(), names)
         seeds = _seeds(sources, restrictions, limit)
         sampling = Sampling(names, sources, there, _closure(sources, seeds, children))
@@ -132,6 +137,8 @@ def copy_closed_table(
     names = {source.name: dest.name}
     sources, there = {source.name: source}, {source.name: dest}
     _follow(ends, names, sources, there)
+    if not dry_run:
+        take_turn(ends.destination, names.values())
     check_map(sources.values(), names)
     chosen = _closure(sources, {(source.name, table.name): seed}, False)
     sampling = Sampling(names, sources, there, chosen)

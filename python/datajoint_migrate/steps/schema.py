@@ -19,6 +19,7 @@ from datajoint_migrate.steps.moving.building import (
 )
 from datajoint_migrate.steps.moving.carrying import STILL
 from datajoint_migrate.steps.moving.ends import open_ends, whole_map
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.types import ExternalMode, Unsigned
 
@@ -60,6 +61,8 @@ def create_parallel_schema(
     check_options(external, unsigned, charset)
     with open_ends(connection, dest_connection) as ends:
         names = whole_map(source, dest, dict(schema_map or {}), ends.same_server)
+        if not dry_run:
+            take_turn(ends.destination, [dest])
         schema = read_schema(ends.source, source)
         building = plan_schema(
             ends,

@@ -44,6 +44,8 @@ pub enum Kind {
     Login { server: String, message: String },
     #[error("the connection to {server} was lost: {message}")]
     Lost { server: String, message: String },
+    #[error("the connection to {server} was lost, and with it the snapshot of this run: {message}")]
+    SnapshotLost { server: String, message: String },
     #[error("the server answered error {code} ({state}): {message}")]
     Server { code: u16, state: String, message: String },
     #[error("the server sent something the protocol does not allow: {0}")]
@@ -89,7 +91,7 @@ impl Error {
         match *self.kind {
             Kind::Connect { .. } => "DJM-1101",
             Kind::Login { .. } => "DJM-1102",
-            Kind::Lost { .. } => "DJM-1103",
+            Kind::Lost { .. } | Kind::SnapshotLost { .. } => "DJM-1103",
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "DJM-1201",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "DJM-1202",
             Kind::Server { .. } => "DJM-1203",
@@ -111,7 +113,9 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> &'static str {
         match *self.kind {
-            Kind::Connect { .. } | Kind::Login { .. } | Kind::Lost { .. } => "ConnectionFailed",
+            Kind::Connect { .. } | Kind::Login { .. } | Kind::Lost { .. } | Kind::SnapshotLost { .. } => {
+                "ConnectionFailed"
+            }
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "PermissionMissing",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "NotFound",
             Kind::Server { .. } => "ServerError",
@@ -132,7 +136,7 @@ impl Error {
         Some(match *self.kind {
             Kind::Connect { .. } => "check host, port and that the server is running",
             Kind::Login { .. } => "check user, password and ssl_mode",
-            Kind::Lost { .. } => {
+            Kind::Lost { .. } | Kind::SnapshotLost { .. } => {
                 "start the same call again when the server is back: finished chunks are not repeated"
             }
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => {
@@ -141,8 +145,11 @@ impl Error {
             Kind::Server { code: 1205 | 1213, .. } => {
                 "another session holds locks on these rows; start the same call again when it is done"
             }
-            Kind::Server { code: 1153, .. } => {
-                "raise max_allowed_packet on the destination server above the size of the largest row"
+            Kind::Server { code: 1153 | 1301, .. } => {
+                "raise max_allowed_packet on that server above the size of the largest row, then start the same call again"
+            }
+            Kind::Server { code: 1290 | 1792 | 1836, .. } => {
+                "the server takes no writes: set read_only and super_read_only OFF, or connect to the one that it replicates"
             }
             Kind::Server { code: 1114 | 1021, .. } => {
                 "the destination is full: make room, then start the same call again"
@@ -156,6 +163,17 @@ impl Error {
             Kind::Cancelled => "start the same call again to go on: finished chunks are not repeated",
             _ => return None,
         })
+    }
+
+    /// The error of a connection whose snapshot no other connection can have again.
+    #[must_use]
+    pub fn with_snapshot(self) -> Self {
+        match *self.kind {
+            Kind::Lost { server, message } => {
+                Self { kind: Box::new(Kind::SnapshotLost { server, message }), place: self.place }
+            }
+            kind => Self { kind: Box::new(kind), place: self.place },
+        }
     }
 
     /// True if the same statement may succeed when it is tried again: lost connections, deadlocks, lock time-outs.

@@ -44,6 +44,7 @@ from datajoint_migrate.steps.moving.ends import (
 from datajoint_migrate.steps.moving.keys import find_orphans
 from datajoint_migrate.steps.moving.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.programs import create_programs, drop_program
 from datajoint_migrate.target.replica import OutwardKey, Replica, comparable, replicate
 
@@ -95,6 +96,8 @@ def backup_schema(
     with open_ends(connection, dest_connection) as ends:
         check_names({schema: backup_name}, ends.same_server)
         check_kinds(ends)
+        if not dry_run:
+            take_turn(ends.destination, [backup_name])
         job = _plan(ends, schema, backup_name)
         result: dict[str, Any] = {
             "tables_backed_up": 0,

@@ -33,6 +33,7 @@ from datajoint_migrate.steps.moving.ends import Ends, check_names, open_ends, re
 from datajoint_migrate.steps.moving.keys import find_orphans
 from datajoint_migrate.steps.moving.plan import LANES
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.replica import OutwardKey, Replica, replicate
 
 logger = logging.getLogger("datajoint_migrate")
@@ -79,8 +80,10 @@ def restore_schema(
     with open_ends(connection, dest_connection) as ends:
         # A name with a path in it is never that of a schema.
         check_names({"archive" if is_archive(backup) else backup: dest}, ends.same_server)
-        origin = open_origin(ends, backup)
         working = free_name(dest, WORKING)
+        if not dry_run:
+            take_turn(ends.destination, [dest, working])
+        origin = open_origin(ends, backup)
         exchange = _look(ends.destination, origin, dest, working)
         if exchange is None or not _is_renamed(ends.destination, exchange):
             there = read_if_there(ends.destination, dest)

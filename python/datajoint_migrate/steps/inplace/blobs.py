@@ -12,6 +12,7 @@ from datajoint_migrate.errors import InvalidArgument
 from datajoint_migrate.steps.inplace.altering import alter, expected, statement
 from datajoint_migrate.steps.moving.ends import schema_of
 from datajoint_migrate.steps.moving.matching import BLOBS
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.ddl import parse
 from datajoint_migrate.target.types import fit_comment
 
@@ -93,6 +94,8 @@ def migrate_blob_columns(
         )
     name, server = schema_of(schema, connection)
     with server.session(read_only=dry_run) as session:
+        if not dry_run:
+            take_turn(session, [name])
         found = read_schema(session, name)
         columns = _analyze(found)
         result: dict[str, Any] = {

@@ -10,6 +10,7 @@ from datajoint_migrate.steps.inplace.altering import alter, expected, statement
 from datajoint_migrate.steps.inplace.blobs import comment_clauses
 from datajoint_migrate.steps.moving.ends import schema_of
 from datajoint_migrate.steps.moving.matching import BLOBS, bare_type
+from datajoint_migrate.steps.moving.turn import take_turn
 
 # Core types of 2.x that are exactly the native type; unsigned types have none, and a label that
 # does not match its column breaks the job tables that 2.x declares from it.
@@ -101,6 +102,8 @@ def migrate_columns(schema: Any, dry_run: bool = True, *, connection: Any = None
     """
     name, server = schema_of(schema, connection)
     with server.session(read_only=dry_run) as session:
+        if not dry_run:
+            take_turn(session, [name])
         found = read_schema(session, name)
         analysis = _analyze(found)
         wanted = {(e["table"], e["column"]): e["core_type"] for e in analysis["needs_migration"]}

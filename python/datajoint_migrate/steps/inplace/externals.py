@@ -24,6 +24,7 @@ from datajoint_migrate.steps.inplace.successors import (
 from datajoint_migrate.steps.moving.ends import Ends, open_ends, schema_of
 from datajoint_migrate.steps.moving.pointers import Stores
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.ddl import literal
 
 
@@ -118,6 +119,8 @@ def _migrate(
         "details": [],
     }
     with open_ends(server) as ends:
+        if not preview:
+            take_turn(ends.destination, [name])
         found = read_schema(ends.source, name)
         successors = find_successors(ends, found, found.tables.values(), kinds, stores, adapters)
         result["columns_found"] = len(successors)

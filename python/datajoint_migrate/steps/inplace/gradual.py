@@ -23,6 +23,7 @@ from datajoint_migrate.steps.inplace.successors import (
 from datajoint_migrate.steps.moving.ends import Ends, open_ends, schema_of
 from datajoint_migrate.steps.moving.pointers import Stores
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.ddl import literal, parse
 
 NAME_CHARACTERS = 64
@@ -69,6 +70,8 @@ def populate_v2_columns(
     name, server = schema_of(schema, connection)
     result: dict[str, Any] = {"rows": 0, "files_copied": 0, "table": None, "notes": []}
     with open_ends(server) as ends:
+        if not dry_run:
+            take_turn(ends.destination, [name])
         found = read_schema(ends.source, name)
         here = find_table(found, table)
         into = v2_attribute or f"{attribute}_v2"

@@ -9,6 +9,7 @@ from datajoint_migrate.catalog.tables import Table, find_table, read_schema
 from datajoint_migrate.errors import InvalidArgument
 from datajoint_migrate.steps.inplace.altering import alter, expected, statement
 from datajoint_migrate.steps.moving.ends import schema_of
+from datajoint_migrate.steps.moving.turn import take_turn
 
 # As 2.3.5 declares them.
 COLUMNS = {
@@ -44,6 +45,8 @@ def add_job_metadata_columns(
         "details": [],
     }
     with server.session(read_only=dry_run) as session:
+        if not dry_run:
+            take_turn(session, [name])
         schema = read_schema(session, name)
         tables: list[Table] = [table for table in schema.tables.values() if table.tier in POPULATED]
         if only is not None:

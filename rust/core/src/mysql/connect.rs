@@ -62,10 +62,17 @@ pub struct Server {
     pub ssl_cert: Option<String>,
     #[serde(default)]
     pub ssl_key: Option<String>,
+    /// Seconds without a byte after which the server is asked whether the session still works.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: u64,
 }
 
 fn default_port() -> u16 {
     3306
+}
+
+fn default_read_timeout() -> u64 {
+    60
 }
 
 impl std::fmt::Debug for Server {
@@ -84,8 +91,20 @@ impl Server {
         }
     }
 
+    /// How long a connection may be silent before the server is asked why.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.read_timeout.max(1))
+    }
+
     /// Connects and logs in.
     pub fn connect(&self) -> Result<Connection> {
+        let mut connection = self.connect_briefly()?;
+        connection.judge_silence()?;
+        Ok(connection)
+    }
+
+    /// A connection for one short question: any silence ends it.
+    pub(super) fn connect_briefly(&self) -> Result<Connection> {
         if self.ssl_mode == SslMode::Preferred && (self.unix_socket.is_some() || self.is_loopback()) {
             // What never leaves the machine gains nothing from encryption, but an account may demand it.
             match self.connect_once(false) {
@@ -138,6 +157,7 @@ impl Server {
 
     fn connect_once(&self, encrypt: bool) -> Result<Connection> {
         let mut wire = Wire::new(self.open()?, self.name());
+        wire.set_patience(CONNECT_TIMEOUT.min(self.patience()))?;
         wire.begin();
         let packet = wire.read()?.to_vec();
         if packet.first() == Some(&0xff) {

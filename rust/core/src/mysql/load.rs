@@ -65,7 +65,7 @@ impl Load {
         let target = qualified(schema, table);
         let names: Vec<_> = columns.iter().map(|(name, _)| quote(name)).collect();
         let max_packet = connection
-            .query_value("SELECT @@GLOBAL.max_allowed_packet")?
+            .query_value("SELECT @@SESSION.max_allowed_packet")?
             .and_then(|text| text.parse::<usize>().ok())
             .unwrap_or(MAX_STATEMENT);
         let (head, introducers) = if infile {
@@ -173,7 +173,9 @@ impl Load {
     }
 
     fn send(&mut self, connection: &mut Connection) -> Result<()> {
-        let sent = connection.send_data(&self.buffer);
+        // The data is one stream to the server: a row may lie in two packets, and be larger than any.
+        let mut pieces = self.buffer.chunks(PIECE.min(self.max_packet));
+        let sent = pieces.try_for_each(|piece| connection.send_data(piece));
         self.buffer.clear();
         self.buffer.shrink_to(2 * PIECE);
         sent

@@ -7,6 +7,7 @@ pub mod names;
 pub mod query;
 pub mod scan;
 pub mod session;
+mod silence;
 pub mod types;
 mod wire;
 

@@ -6,6 +6,7 @@ use mysql_common::io::ParseBuf;
 use mysql_common::packets::{Column, ErrPacket};
 
 use super::connect::Server;
+use super::silence::Silence;
 use super::wire::Wire;
 use crate::error::{Error, Kind, Result};
 
@@ -45,6 +46,10 @@ impl Connection {
         capabilities: CapabilityFlags,
     ) -> Self {
         Self { wire, server, version, id, capabilities, statement: None }
+    }
+
+    pub(super) fn judge_silence(&mut self) -> Result<()> {
+        self.wire.judge_silence(Silence::new(self.server.clone(), self.id))
     }
 
     #[must_use]

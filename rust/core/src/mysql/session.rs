@@ -10,6 +10,9 @@ const SQL_MODE: &str = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_Z
 /// How long a statement that would hold up writers waits for its lock, in seconds, before it gives up.
 const SNAPSHOT_WAIT: u32 = 3;
 
+/// How long any other statement waits for a table that another session has locked, in seconds; the server's own default is a year.
+const LOCK_WAIT: u32 = 60;
+
 /// Settings of every session: text as stored bytes, one time zone on all sides.
 fn settle(connection: &mut Connection) -> Result<()> {
     // A recursive query loses rows when its table outgrows memory in the middle: measured on MariaDB 10.11 with any such
@@ -17,7 +20,8 @@ fn settle(connection: &mut Connection) -> Result<()> {
     // silence after 1000 rounds.
     connection.execute(&format!(
         "SET NAMES utf8mb4, SESSION sql_mode = '{SQL_MODE}', SESSION time_zone = '+00:00', \
-         SESSION character_set_results = NULL, SESSION net_read_timeout = 600, SESSION net_write_timeout = 600, \
+         SESSION character_set_results = NULL, SESSION lock_wait_timeout = {LOCK_WAIT}, \
+         SESSION net_read_timeout = 600, SESSION net_write_timeout = 600, \
          SESSION big_tables = 1 /*!80003 , SESSION cte_max_recursion_depth = 4294967295 */ \
          /*M! , SESSION max_recursive_iterations = 4294967295 */"
     ))?;

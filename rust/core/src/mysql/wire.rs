@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use super::silence::{Silence, Waiting};
 use crate::error::{Error, Kind, Result};
 
 const FRAME: usize = 0xff_ffff;
@@ -44,9 +46,29 @@ impl Write for Transport {
     }
 }
 
+impl Transport {
+    /// How long one read or write may go without a single byte before it fails.
+    fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        let patience = Some(patience);
+        match self {
+            Self::Unix(stream) => {
+                stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
+            }
+            Self::Tcp(stream) => {
+                stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
+            }
+            Self::Tls(stream) => {
+                let stream = stream.get_ref();
+                stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
+            }
+        }
+    }
+}
+
 /// One side of a conversation in packets.
 pub struct Wire {
     transport: Option<Transport>,
+    silence: Option<Silence>,
     server: String,
     sequence: u8,
     inbox: Vec<u8>,
@@ -61,6 +83,7 @@ impl Wire {
     pub fn new(transport: Transport, server: String) -> Self {
         Self {
             transport: Some(transport),
+            silence: None,
             server,
             sequence: 0,
             inbox: vec![0; INBOX],
@@ -73,8 +96,74 @@ impl Wire {
 
     /// Hands the transport to `wrap` and goes on with what it returns: how a connection becomes encrypted.
     pub fn wrap(&mut self, wrap: impl FnOnce(Transport) -> Result<Transport>) -> Result<()> {
-        let plain = self.transport.take().ok_or_else(|| self.closed())?;
+        let Some(plain) = self.transport.take() else { return Err(self.closed()) };
         self.transport = Some(wrap(plain)?);
+        Ok(())
+    }
+
+    /// From now on `silence` judges, whenever nothing has arrived or left for a while, whether that is the end.
+    pub fn judge_silence(&mut self, silence: Silence) -> Result<()> {
+        let patience = silence.patience();
+        self.silence = Some(silence);
+        self.set_patience(patience)
+    }
+
+    /// Lets a read or write fail that moves no byte for so long.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        match self.transport.as_ref().map_or(Ok(()), |transport| transport.set_patience(patience)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// What a failed read or write means: nothing yet, or the end of the connection.
+    fn stalled(&mut self, error: &io::Error, waiting: Waiting) -> Result<()> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let Some(silence) = self.silence.as_mut() else {
+                    return Err(self.lost(&io::Error::from(io::ErrorKind::TimedOut)));
+                };
+                let verdict = silence.last(waiting);
+                let patience = silence.patience();
+                if verdict.is_err() {
+                    self.transport = None;
+                    return verdict;
+                }
+                self.set_patience(patience)
+            }
+            _ => Err(self.lost(error)),
+        }
+    }
+
+    /// Bytes moved: whatever a silence was taken for is forgotten.
+    fn moved(&mut self) -> Result<()> {
+        let Some(silence) = self.silence.as_mut() else { return Ok(()) };
+        if !silence.forget() {
+            return Ok(());
+        }
+        let patience = silence.patience();
+        self.set_patience(patience)
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match self.transport()?.write(bytes) {
+                Ok(0) => return Err(self.lost(&io::Error::from(io::ErrorKind::WriteZero))),
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    self.moved()?;
+                }
+                Err(error) => self.stalled(&error, Waiting::ToSend)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        while let Err(error) = self.transport()?.flush() {
+            self.stalled(&error, Waiting::ToSend)?;
+        }
         Ok(())
     }
 
@@ -84,11 +173,13 @@ impl Wire {
         self.large = Vec::new();
     }
 
-    fn closed(&self) -> Error {
+    fn closed(&mut self) -> Error {
         self.lost(&io::Error::from(io::ErrorKind::NotConnected))
     }
 
-    fn lost(&self, error: &io::Error) -> Error {
+    fn lost(&mut self, error: &io::Error) -> Error {
+        // Not even a goodbye is said over a line that is broken: it could wait as long again.
+        self.transport = None;
         Kind::Lost { server: self.server.clone(), message: error.to_string() }.into()
     }
 
@@ -111,9 +202,11 @@ impl Wire {
             let Some(transport) = self.transport.as_mut() else { return Err(self.closed()) };
             match transport.read(&mut self.inbox[end..]) {
                 Ok(0) => return Err(self.lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
-                Ok(count) => self.end += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.lost(&error)),
+                Ok(count) => {
+                    self.end += count;
+                    self.moved()?;
+                }
+                Err(error) => self.stalled(&error, Waiting::ToReceive)?,
             }
         }
         Ok(())
@@ -133,11 +226,18 @@ impl Wire {
             let held = (self.end - self.start).min(length);
             self.large.extend_from_slice(&self.inbox[self.start..self.start + held]);
             self.start += held;
-            let filled = self.large.len();
+            let mut filled = self.large.len();
             self.large.resize(filled + length - held, 0);
-            let Some(transport) = self.transport.as_mut() else { return Err(self.closed()) };
-            if let Err(error) = transport.read_exact(&mut self.large[filled..]) {
-                return Err(self.lost(&error));
+            while filled < self.large.len() {
+                let Some(transport) = self.transport.as_mut() else { return Err(self.closed()) };
+                match transport.read(&mut self.large[filled..]) {
+                    Ok(0) => return Err(self.lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+                    Ok(count) => {
+                        filled += count;
+                        self.moved()?;
+                    }
+                    Err(error) => self.stalled(&error, Waiting::ToReceive)?,
+                }
             }
             if length < FRAME {
                 return Ok(&self.large);
@@ -168,24 +268,19 @@ impl Wire {
             let size = (frame.len() as u32).to_le_bytes();
             let header = [size[0], size[1], size[2], self.sequence];
             self.sequence = self.sequence.wrapping_add(1);
-            let sent = if frame.len() <= 64 * 1024 {
-                self.outbox.clear();
-                self.outbox.extend_from_slice(&header);
-                self.outbox.extend_from_slice(frame);
-                let outbox = std::mem::take(&mut self.outbox);
-                let sent = self.transport()?.write_all(&outbox);
+            if frame.len() <= 64 * 1024 {
+                let mut outbox = std::mem::take(&mut self.outbox);
+                outbox.clear();
+                outbox.extend_from_slice(&header);
+                outbox.extend_from_slice(frame);
+                let sent = self.send(&outbox);
                 self.outbox = outbox;
-                sent
+                sent?;
             } else {
-                let transport = self.transport()?;
-                transport.write_all(&header).and_then(|()| transport.write_all(frame))
-            };
-            if let Err(error) = sent.and_then(|()| match self.transport.as_mut() {
-                Some(transport) => transport.flush(),
-                None => Ok(()),
-            }) {
-                return Err(self.lost(&error));
+                self.send(&header)?;
+                self.send(frame)?;
             }
+            self.flush()?;
             if frame.len() < FRAME {
                 return Ok(());
             }

@@ -62,10 +62,12 @@ impl Journal {
         format!("DELETE FROM {} WHERE table_name = {}", self.name, text_literal(table))
     }
 
+    /// Whether a chunk is done; to be asked within a transaction. `FOR UPDATE` waits for the commit of a session that died
+    /// while its commit was under way, and of which nobody has heard how it ended.
     #[must_use]
     pub fn is_done(&self, table: &str, number: u64) -> String {
         format!(
-            "SELECT done FROM {} WHERE table_name = {} AND chunk = {number}",
+            "SELECT done FROM {} WHERE table_name = {} AND chunk = {number} FOR UPDATE",
             self.name,
             text_literal(table)
         )

@@ -22,7 +22,7 @@ use crate::archive::read::Opened;
 use crate::archive::write::ChunkWriter;
 use crate::convert::natural::{Described, Natural};
 use crate::digest::{Digest, Meaning};
-use crate::error::{At, Kind, Result};
+use crate::error::{At, Error, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
 use crate::mysql::names::quote;
 use crate::mysql::scan::scan;
@@ -359,9 +359,7 @@ impl Backup<'_> {
     }
 
     fn source(lane: &mut Option<Connection>) -> Result<&mut Connection> {
-        let message =
-            "the snapshot went with the connection that held it: start the same call again to go on";
-        lane.as_mut().ok_or_else(|| Kind::Value(message.into()).into())
+        lane.as_mut().ok_or_else(|| Kind::Internal("a lane without its snapshot".into()).into())
     }
 
     /// Reads the rows of a chunk; a connection that was lost is not used again.
@@ -381,7 +379,7 @@ impl Backup<'_> {
         if scanned.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Lost { .. })) {
             *lane = None;
         }
-        scanned.map(drop)
+        scanned.map(drop).map_err(Error::with_snapshot)
     }
 
     /// Whether a chunk of an earlier run is what the rows are at the instant of this run, and its file is whole.

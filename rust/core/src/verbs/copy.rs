@@ -47,6 +47,8 @@ struct Job {
     table: Arc<TableJob>,
     number: u64,
     chunk: Chunk,
+    /// A run that was stopped had begun it.
+    former: bool,
 }
 
 /// The connections of one lane.
@@ -330,7 +332,8 @@ impl Copy<'_> {
                 if entry.done {
                     table.resumed.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    queue.put(Job { table: table.clone(), number: entry.number, chunk: entry.chunk })?;
+                    let number = entry.number;
+                    queue.put(Job { table: table.clone(), number, chunk: entry.chunk, former: true })?;
                 }
             }
             if number > 0 && rest.lower.is_none() {
@@ -362,7 +365,7 @@ impl Copy<'_> {
                     &chunk,
                 )?)?;
             }
-            queue.put(Job { table: table.clone(), number, chunk })?;
+            queue.put(Job { table: table.clone(), number, chunk, former: false })?;
             number += 1;
             if next.is_none() {
                 return Ok(());
@@ -400,22 +403,20 @@ impl Copy<'_> {
 
     /// One try at a chunk: its rows and its line in the journal, in one transaction.
     fn attempt(&self, lane: &mut Lane, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
-        let mut destination = if let Some(connection) = lane.destination.take() {
-            connection
-        } else {
+        let (mut destination, is_unsure) = match lane.destination.take() {
+            Some(connection) => (connection, job.former),
             // The connection was lost, perhaps after the commit: the journal knows.
-            let mut connection = open_destination(&self.plan.destination)?;
-            if let Some(journal) = &job.table.journal {
-                let done = connection
-                    .query_value(&journal.is_done(&job.table.plan.destination_table, job.number))?;
-                if done.as_deref() == Some("1") {
-                    lane.destination = Some(connection);
-                    return Ok((0, 0));
-                }
-            }
-            connection
+            None => (open_destination(&self.plan.destination)?, true),
         };
         destination.execute("START TRANSACTION")?;
+        if is_unsure && let Some(journal) = &job.table.journal {
+            let done = journal.is_done(&job.table.plan.destination_table, job.number);
+            if destination.query_value(&done)?.as_deref() == Some("1") {
+                destination.execute("ROLLBACK")?;
+                lane.destination = Some(destination);
+                return Ok((0, 0));
+            }
+        }
         let moved = match self.plan.route {
             Route::Server => Self::insert_select(&mut destination, job),
             Route::River => self.flow(lane, &mut destination, job, counted),
@@ -464,8 +465,7 @@ impl Copy<'_> {
         let mut source = match lane.source.take() {
             Some(source) => source,
             None if self.snapshot.is_some() => {
-                let message = "the snapshot went with the connection that held it".into();
-                return Err(Kind::Value(message).into());
+                return Err(Kind::Internal("a lane without its snapshot".into()).into());
             }
             None => open_source(&self.plan.source)?,
         };
@@ -503,7 +503,7 @@ impl Copy<'_> {
                     // What the load says is of no interest any more: its rows are rolled back.
                     let _ = load.abandon(destination);
                 }
-                Err(error)
+                Err(if self.snapshot.is_some() && !sink_failed { error.with_snapshot() } else { error })
             }
         }
     }

@@ -62,6 +62,8 @@ struct TableJob {
 struct Job {
     table: Arc<TableJob>,
     number: u64,
+    /// A run that was stopped had begun it.
+    former: bool,
 }
 
 type Lane = Option<Connection>;
@@ -182,7 +184,8 @@ impl Restore<'_> {
                     control.execute(&self.journal.planned(name, &table.plan, number, &file.path)?)?;
                 }
             }
-            queue.put(Job { table: table.clone(), number })?;
+            let former = former.contains_key(&number);
+            queue.put(Job { table: table.clone(), number, former })?;
         }
         Ok(())
     }
@@ -220,19 +223,20 @@ impl Restore<'_> {
         counted: &mut (u64, u64),
     ) -> Result<()> {
         let name = &job.table.table.name;
-        let mut destination = if let Some(connection) = lane.take() {
-            connection
-        } else {
+        let (mut destination, is_unsure) = match lane.take() {
+            Some(connection) => (connection, job.former),
             // The connection was lost, perhaps after the commit: the journal knows.
-            let mut connection = open_destination(&self.plan.destination)?;
-            let done = connection.query_value(&self.journal.is_done(name, job.number))?;
-            if done.as_deref() == Some("1") {
-                *lane = Some(connection);
-                return Ok(());
-            }
-            connection
+            None => (open_destination(&self.plan.destination)?, true),
         };
         destination.execute("START TRANSACTION")?;
+        if is_unsure {
+            let done = destination.query_value(&self.journal.is_done(name, job.number))?;
+            if done.as_deref() == Some("1") {
+                destination.execute("ROLLBACK")?;
+                *lane = Some(destination);
+                return Ok(());
+            }
+        }
         let mut load = job.table.load.clone();
         if let Err(error) = self.fill(&mut destination, job, (file, opened), &mut load, counted) {
             // A connection that can still roll back can still be used; any other is left to the next attempt.
