@@ -178,13 +178,14 @@ def test_each_client_has_its_own_reading_of_a_spec() -> None:
     spec = {"protocol": "s3", "endpoint": "h:9000", "bucket": "b", "location": "a//b/"}
     spec |= {"access_key": "AKIA", "secret_key": "hush"}
     old, new = source_stores({"raw": spec})["raw"], dest_stores({"raw": spec})["raw"]
-    assert (old.spec()["endpoint"], old.spec()["location"]) == ("http://h:9000", "a/b")
+    assert old.spec()["service"]["endpoint"] == "http://h:9000"
+    assert old.spec()["location"] == "a/b"
     # 2.x pastes the location in front of the path as it is, so these are other keys.
     assert old.place != new.place
     with pytest.raises(InvalidArgument, match="slashes"):
         new.spec()
     plain = dest_stores({"raw": {**spec, "location": "a/b"}})["raw"]
-    assert plain.spec()["endpoint"] == "https://h:9000"
+    assert plain.spec()["service"]["endpoint"] == "https://h:9000"
     assert "hush" not in repr(plain)
     assert "AKIA" not in repr(plain)
 

@@ -53,9 +53,7 @@ impl Folder {
     pub fn meta(&self, path: &str) -> Result<Option<Meta>> {
         let file = self.file(path)?;
         match fs::metadata(&file) {
-            Ok(found) if found.is_file() => {
-                Ok(Some(Meta { size: found.len(), modified: found.modified().ok(), etag: None }))
-            }
+            Ok(found) if found.is_file() => Ok(Some(meta_of(&found))),
             Ok(_) => Ok(None),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
@@ -64,7 +62,7 @@ impl Folder {
         }
     }
 
-    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
         // Stores are often spread over disks by links between folders; one that leads back is followed once.
         let mut seen = HashSet::new();
         let mut folders = vec![self.file(prefix)?];
@@ -87,7 +85,7 @@ impl Folder {
                         }
                         .into());
                     };
-                    each(relative.to_owned(), found.len())?;
+                    each(relative.to_owned(), meta_of(&found))?;
                 }
             }
         }
@@ -197,6 +195,10 @@ impl Drop for Temporary {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn meta_of(found: &fs::Metadata) -> Meta {
+    Meta { size: found.len(), modified: found.modified().ok(), etag: None }
 }
 
 fn is_part(path: &Path) -> bool {

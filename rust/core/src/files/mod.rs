@@ -5,4 +5,6 @@ pub mod copy;
 pub mod folder;
 pub mod memory;
 mod remote;
+pub mod service;
 pub mod store;
+mod within;

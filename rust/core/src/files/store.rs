@@ -1,14 +1,14 @@
-//! A store: a folder, or a place in a bucket of an S3 service.
+//! A store: a folder, or a place in a bucket of a service.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
 
-use super::bucket::{Bucket, BucketSpec};
+use super::bucket::Bucket;
 use super::folder::Folder;
+use super::service::BucketSpec;
 use crate::error::{Kind, Result};
 
 /// A store as a plan names it.
@@ -16,18 +16,7 @@ use crate::error::{Kind, Result};
 #[serde(tag = "protocol", rename_all = "lowercase")]
 pub enum StoreSpec {
     File { name: String, location: PathBuf },
-    S3(BucketSpec),
-}
-
-/// A word that no error, log or debug output may show.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub(super) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("…")
-    }
+    Bucket(BucketSpec),
 }
 
 /// What a store knows of an object without reading it.
@@ -59,14 +48,14 @@ pub struct Stores {
 impl Stores {
     /// Opens both and looks whether they are there and let us in. `into` is where in the destination objects will go.
     pub fn open(source: &StoreSpec, destination: &StoreSpec, into: &str) -> Result<Self> {
-        let remote = [source, destination].iter().any(|spec| matches!(spec, StoreSpec::S3(_)));
+        let remote = [source, destination].iter().any(|spec| matches!(spec, StoreSpec::Bucket(_)));
         let runtime = remote.then(runtime).transpose()?;
         let open = |spec: &StoreSpec| match (spec, &runtime) {
-            (StoreSpec::S3(spec), Some(runtime)) => {
+            (StoreSpec::Bucket(spec), Some(runtime)) => {
                 Bucket::open(spec, runtime.handle().clone()).map(Store::Bucket)
             }
             (StoreSpec::File { name, location }, _) => Folder::open(name, location).map(Store::Folder),
-            (StoreSpec::S3(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
+            (StoreSpec::Bucket(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
         };
         let (source, destination) = (open(source)?, open(destination)?);
         if let Store::Bucket(bucket) = &source {
@@ -122,7 +111,7 @@ impl Store {
     }
 
     /// Calls `each` with the path and size of every object below `prefix`.
-    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
         match self {
             Self::Folder(folder) => folder.list(prefix, each),
             Self::Bucket(bucket) => bucket.list(prefix, each),

@@ -200,8 +200,9 @@ fn copy_one(
         PointerKind::Filepath => row.contents_hash,
         PointerKind::Blob | PointerKind::Attach => Some(pointer.object_hash(row)),
     };
+    let size = Some(row.size);
     let object =
-        Object { source: &source, destination: &destination, prefix: &prefix, md5, size: Some(row.size) };
+        Object { source: &source, destination: &destination, prefix: &prefix, md5, size, etag: None };
     let in_place = source == destination && copier.stores.source.is_same_place(&copier.stores.destination);
     let done = retry(progress, || {
         if in_place { copier.look(&object).map(|()| Copied::Present) } else { copier.copy(&object, hand) }

@@ -112,7 +112,7 @@ fn keep(
     let object = pointer.source_path(row)?;
     let path = format!("files/{}/{}", store.store, tidy(&object));
     let destination = inside(&plan.archive, &path)?;
-    let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
+    let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None, etag: None };
     copy_at_once(from, into, &one, md5.is_some(), hand)?;
     let (bytes, blake3) = blake3_of(&destination, &path)?;
     Ok(StoredFile { path, store: store.store.clone(), object: tidy(&object), bytes, blake3 })
