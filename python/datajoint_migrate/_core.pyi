@@ -55,6 +55,21 @@ def stores(
 ) -> dict[str, Any]:
     """Copies one store, or what lies below a prefix of it, to another."""
 
+def look(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Looks whether objects of a store are there, of their size, of their contents."""
+
+def probe(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Opens a store and asks whether it may be written to; leaves nothing behind."""
+
+def orphans(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Lists objects of 0.14.6 that no row of a tracking table knows."""
+
 def scan(plan: dict[str, Any]) -> BatchStream:
     """Starts to read a table with parallel connections that see one instant."""
 

@@ -98,7 +98,7 @@ impl Bucket {
                 // what comes after the last, until nothing does. Only S3 is spoken by others than those who made it.
                 match &last {
                     Some(last) if fresh && self.within.is_some() => {
-                        objects = self.objects.list_with_offset(Some(&key), last)
+                        objects = self.objects.list_with_offset(Some(&key), last);
                     }
                     _ => return Ok(()),
                 }
@@ -216,6 +216,15 @@ impl Bucket {
         Ok(Parts { write: Some(write), bucket: self.clone(), path: path.to_owned() })
     }
 
+    /// True if the service begins to write an object, which is given up at once: nothing of it is ever seen. `None` where
+    /// beginning is no request.
+    pub fn may_write(&self, path: &str) -> Result<Option<bool>> {
+        if self.spec.scheme() == "az" {
+            return Ok(None);
+        }
+        self.begin(path, 0).map(|_given_up| Some(true))
+    }
+
     /// What copies objects of `source` into this bucket without their bytes passing here, if anything does.
     pub(super) fn within(&self, source: &Self) -> Option<&Within> {
         let within = self.within.as_deref()?;
@@ -223,7 +232,7 @@ impl Bucket {
         (same && !within.is_off()).then_some(within)
     }
 
-    /// Lets the service copy an object of `source`. `None` if it does not; else the tag of the copy, where it tells.
+    /// Lets the service copy an object of `source`; its answer is that it did, or that it does not.
     pub(super) fn copy_within(
         &self,
         within: &Within,
@@ -231,13 +240,12 @@ impl Bucket {
         from: &str,
         etag: Option<&str>,
         to: &str,
-    ) -> Result<Option<Option<String>>> {
+    ) -> Result<Answer> {
         let (key, to) = (source.key(from)?, self.key(to)?);
         let from_bucket = From { bucket: &source.spec.bucket, key: &key, etag };
         let file = |message: &str| Kind::File { path: source.place(from), message: message.into() };
         match self.handle.block_on(within.copy(from_bucket, &to)) {
-            Answer::Copied(tag) => Ok(Some(tag)),
-            Answer::Refused => Ok(None),
+            answer @ (Answer::Copied(_) | Answer::Refused) => Ok(answer),
             Answer::NotFound => Err(file("no such object").into()),
             Answer::Changed => Err(file("changed while it was copied").into()),
             Answer::Failed(message) => Err(self.lost(format!("{}: {message}", source.place(from)))),
@@ -316,7 +324,8 @@ impl Drop for Parts {
     }
 }
 
-pub(super) fn part_size(size: u64) -> u64 {
+#[must_use]
+pub fn part_size(size: u64) -> u64 {
     PART.max(size.div_ceil(MAX_PARTS))
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::Access;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::store::Meta;
@@ -59,6 +60,23 @@ impl Folder {
                 Ok(None)
             }
             Err(error) => Err(unreadable(&file, &error)),
+        }
+    }
+
+    pub fn is_empty(&self, prefix: &str) -> Result<bool> {
+        let folder = self.file(prefix)?;
+        match fs::read_dir(&folder) {
+            Ok(mut entries) => Ok(entries.next().is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(unreadable(&folder, &error)),
+        }
+    }
+
+    pub fn may_write(&self) -> Result<Option<bool>> {
+        let asked = Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::access(&self.root, asked) {
+            Ok(()) => Ok(Some(true)),
+            Err(error) => Err(self.unwritable(&self.root, &error.into())),
         }
     }
 

@@ -13,7 +13,7 @@ use super::copy::{
 };
 use super::folder::{Temporary, read_piece, unreadable};
 use super::store::{Meta, Store};
-use super::within::COPY_MAX;
+use super::within::{Answer, COPY_MAX};
 use crate::error::{Kind, Result};
 
 /// The contents of a source, in pieces.
@@ -158,8 +158,8 @@ impl Copier {
             },
         };
         let etag = before.etag.as_deref();
-        let Some(etag) = destination.copy_within(within, source, object.source, etag, object.destination)?
-        else {
+        let answer = destination.copy_within(within, source, object.source, etag, object.destination)?;
+        let Answer::Copied(etag) = answer else {
             within.turn_off();
             return Ok(None);
         };
@@ -276,7 +276,7 @@ impl Copier {
 }
 
 /// The MD5 of `prefix` and an object, by reading it.
-fn md5_of(store: &Store, path: &str, prefix: &[u8], meta: &Meta, hand: &mut Hand) -> Result<[u8; 16]> {
+pub fn md5_of(store: &Store, path: &str, prefix: &[u8], meta: &Meta, hand: &mut Hand) -> Result<[u8; 16]> {
     match store {
         Store::Folder(folder) => file_md5(&folder.file(path)?, prefix, hand),
         Store::Bucket(bucket) => {

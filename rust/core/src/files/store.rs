@@ -48,16 +48,8 @@ pub struct Stores {
 impl Stores {
     /// Opens both and looks whether they are there and let us in. `into` is where in the destination objects will go.
     pub fn open(source: &StoreSpec, destination: &StoreSpec, into: &str) -> Result<Self> {
-        let remote = [source, destination].iter().any(|spec| matches!(spec, StoreSpec::Bucket(_)));
-        let runtime = remote.then(runtime).transpose()?;
-        let open = |spec: &StoreSpec| match (spec, &runtime) {
-            (StoreSpec::Bucket(spec), Some(runtime)) => {
-                Bucket::open(spec, runtime.handle().clone()).map(Store::Bucket)
-            }
-            (StoreSpec::File { name, location }, _) => Folder::open(name, location).map(Store::Folder),
-            (StoreSpec::Bucket(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
-        };
-        let (source, destination) = (open(source)?, open(destination)?);
+        let runtime = [source, destination].iter().any(|spec| spec.is_remote()).then(runtime).transpose()?;
+        let (source, destination) = (source.open(runtime.as_ref())?, destination.open(runtime.as_ref())?);
         if let Store::Bucket(bucket) = &source {
             bucket.is_empty("")?;
         }
@@ -71,6 +63,36 @@ impl Stores {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         matches!((&self.source, &self.destination), (Store::Bucket(_), _) | (_, Store::Bucket(_)))
+    }
+}
+
+/// One store, and what drives its requests.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    _runtime: Option<Runtime>,
+}
+
+impl Opened {
+    pub fn open(spec: &StoreSpec) -> Result<Self> {
+        let runtime = spec.is_remote().then(runtime).transpose()?;
+        Ok(Self { store: spec.open(runtime.as_ref())?, _runtime: runtime })
+    }
+}
+
+impl StoreSpec {
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Bucket(_))
+    }
+
+    fn open(&self, runtime: Option<&Runtime>) -> Result<Store> {
+        match (self, runtime) {
+            (Self::Bucket(spec), Some(runtime)) => {
+                Bucket::open(spec, runtime.handle().clone()).map(Store::Bucket)
+            }
+            (Self::File { name, location }, _) => Folder::open(name, location).map(Store::Folder),
+            (Self::Bucket(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
+        }
     }
 }
 
@@ -97,6 +119,22 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.meta(path),
             Self::Bucket(bucket) => bucket.meta(path),
+        }
+    }
+
+    /// True if nothing lies below `prefix`; fails if we may not look.
+    pub fn is_empty(&self, prefix: &str) -> Result<bool> {
+        match self {
+            Self::Folder(folder) => folder.is_empty(prefix),
+            Self::Bucket(bucket) => bucket.is_empty(prefix),
+        }
+    }
+
+    /// Whether an object can be written at `path`, without writing one. `None` if that cannot be told.
+    pub fn may_write(&self, path: &str) -> Result<Option<bool>> {
+        match self {
+            Self::Folder(folder) => folder.may_write(),
+            Self::Bucket(bucket) => bucket.may_write(path),
         }
     }
 
