@@ -43,13 +43,23 @@ CALLS: dict[str, Callable[..., Any]] = {
     "copy": datajoint_migrate.copy_table_data,
     "copy_all": datajoint_migrate.copy_all_data,
     "copy_store": datajoint_migrate.copy_store,
+    "integrity": datajoint_migrate.verify_external_integrity,
     "external": datajoint_migrate.migrate_external_to_v20,
     "compare": datajoint_migrate.compare_query_results,
     "parallel_schema": datajoint_migrate.create_parallel_schema,
     "restore": restore,
     "scan": read_all,
 }
-KEPT = ("rows", "rows_copied", "rows_migrated", "match", "row_count", "errors")
+KEPT = (
+    "rows",
+    "rows_copied",
+    "rows_migrated",
+    "match",
+    "row_count",
+    "errors",
+    "valid",
+    "files_copied",
+)
 
 
 def peak_mib() -> float:

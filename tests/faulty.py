@@ -10,20 +10,37 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-# What to do with a request, by its method and how often it came for the same object before.
-Fault = Literal["503", "cut the answer", "cut the request"] | None
+# What to do with a request, by its method (COPY for a copy within the service) and how often it
+# came for the same object before.
+Fault = (
+    Literal["503", "403", "cut the answer", "cut the request", "an error in a 200", "a lie"] | None
+)
 Rule = Callable[[str, int], Fault]
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+# S3 begins its answer before a copy is done, so that a failure can only be told in its body.
+FAILED_LATE = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b"<Error><Code>InternalError</Code><Message>Please try again.</Message></Error>"
+)
+LIE = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<CopyObjectResult>'
+    b"<ETag>&quot;00000000000000000000000000000000&quot;</ETag></CopyObjectResult>"
+)
 
 
 class Faulty:
-    """The proxy: `endpoint`, how many `requests` came, how many `faults` were answered."""
+    """The proxy: `endpoint`, how many `requests` came, how many `faults` were answered.
+
+    `bytes` counts the contents of objects that passed, in both directions.
+    """
 
     def __init__(self, target: str, rule: Rule) -> None:
         self.requests = 0
         self.faults = 0
+        self.bytes = 0
         self.seen: Counter[tuple[str, str]] = Counter()
         lock = threading.Lock()
         outer = self
@@ -34,8 +51,10 @@ class Faulty:
             def _relay(self) -> None:
                 with lock:
                     path = self.path.partition("?")[0]
-                    fault = rule(self.command, outer.seen[self.command, path])
-                    outer.seen[self.command, path] += 1
+                    copies = "x-amz-copy-source" in self.headers
+                    method = "COPY" if copies else self.command
+                    fault = rule(method, outer.seen[method, path])
+                    outer.seen[method, path] += 1
                     outer.requests += 1
                     outer.faults += fault is not None
                 length = int(self.headers.get("content-length") or 0)
@@ -44,8 +63,15 @@ class Faulty:
                     self.close_connection = True
                     return
                 body = self.rfile.read(length)
-                if fault == "503":
-                    self._answer(503, {}, SLOW_DOWN)
+                answers = {
+                    "503": (503, SLOW_DOWN),
+                    "403": (403, DENIED),
+                    "an error in a 200": (200, FAILED_LATE),
+                    "a lie": (200, LIE),
+                }
+                if fault in answers:
+                    status, said = answers[fault]
+                    self._answer(status, {}, said)
                     return
                 upstream = http.client.HTTPConnection(target, timeout=60)
                 upstream.putrequest(
@@ -56,7 +82,11 @@ class Faulty:
                     upstream.putheader(name, value)
                 upstream.endheaders(body or None)
                 got = upstream.getresponse()
-                self._answer(got.status, dict(got.getheaders()), got.read(), fault is not None)
+                data = got.read()
+                if not copies and "?" not in self.path:
+                    with lock:
+                        outer.bytes += length + len(data)
+                self._answer(got.status, dict(got.getheaders()), data, fault is not None)
                 upstream.close()
 
             def _answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from conftest import Fresh
 from datajoint_migrate import (
     InvalidArgument,
     NotFound,
+    StoreFailed,
     StoreMissing,
     check_store_configuration,
     migrate_external,
@@ -19,6 +21,8 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.catalog import read_schema, resolve
 from datajoint_migrate.steps.checks import integrity
+from faulty import Rule, faulty
+from s3 import Bucket
 from servers import Server
 from small import RECORDINGS, Small, make
 
@@ -106,11 +110,91 @@ def test_pointers_without_a_tracking_row_are_counted(small: Small) -> None:
     assert verify(small)["untracked"] == {f"{small.rig}._recording.movie": 1}
 
 
-def test_a_store_that_is_no_folder_is_named_as_unchecked(small: Small) -> None:
-    bucket = {"protocol": "s3", "endpoint": "e:9000", "bucket": "b", "location": "raw"}
-    result = verify(small, source_stores={"raw": bucket}, dest_stores={"raw": bucket})
+def test_a_store_of_an_unknown_protocol_is_named_as_unchecked(small: Small) -> None:
+    strange = {"protocol": "lakefs", "location": "raw"}
+    result = verify(small, source_stores={"raw": strange}, dest_stores={"raw": strange})
     assert (result["stores_checked"], list(result["stores_unchecked"])) == ([], ["raw"])
     assert result["total_references"] == 0
+
+
+def in_bucket(small: Small, bucket: Bucket) -> dict[str, Any]:
+    """The store of `small` with all its files, moved to a bucket."""
+    shutil.copytree(small.root, bucket.folder / "raw")
+    return {
+        "source_stores": {"raw": bucket.spec("raw")},
+        "dest_stores": {"raw": bucket.spec("raw")},
+    }
+
+
+def test_a_bucket_is_looked_into_at_every_level(small: Small, bucket: Bucket) -> None:
+    stores = in_bucket(small, bucket)
+    result = verify(small, level="hash", **stores)
+    assert (result["total_references"], result["valid"], result["missing"]) == (
+        OBJECTS,
+        OBJECTS,
+        [],
+    )
+    there = {path.name: path for path in (bucket.folder / "raw").rglob("*")}
+    next(path for name, path in there.items() if name.endswith("paper 2.pdf")).unlink()
+    there["m 3.avi"].write_bytes(b"short")
+    there["m 4.avi"].write_bytes(b"AVI" * 4)
+    for level, problems in (
+        ("exists", ["missing"]),
+        ("size", ["missing", "size"]),
+        ("hash", ["hash", "missing", "size"]),
+    ):
+        found = verify(small, level=level, **stores)["missing"]
+        assert sorted(entry["problem"] for entry in found) == problems
+        assert all(e["full_path"].startswith(f"s3://{bucket.name}/raw/") for e in found)
+
+
+def test_a_bucket_that_does_not_let_us_in_is_an_error_and_not_missing_files(
+    small: Small, bucket: Bucket
+) -> None:
+    wrong = {"raw": bucket.spec("raw") | {"secret_key": "wrong"}}
+    with pytest.raises(StoreFailed, match="SignatureDoesNotMatch"):
+        verify(small, source_stores=wrong, dest_stores=wrong)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_what_no_tracking_row_knows_is_an_orphan(
+    small: Small, bucket: Bucket, remote: bool
+) -> None:
+    stores = in_bucket(small, bucket) if remote else {}
+    root = bucket.folder / "raw" if remote else small.root
+    assert verify(small, orphans=True, **stores)["orphaned_count"] == 0
+    signal = next(path for path in (root / small.rig).rglob("*") if path.is_file())
+    strays = {
+        f"{small.rig}/ab/cd/{'abcd' * 8}": b"deleted by 0.14.6 from its table only",
+        f"{small.rig}/notes.txt": b"by hand",
+        # The right name at the wrong place is found by no client.
+        f"{small.rig}/{signal.name}": b"misplaced",
+        # A place that is no schema's own.
+        "movies/other.avi": b"of nobody",
+    }
+    for path, data in strays.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    found = verify(small, orphans=True, **stores)
+    assert {entry["path"] for entry in found["orphaned"]} == set(list(strays)[:3])
+    assert found["orphaned_bytes"] == sum(len(data) for data in list(strays.values())[:3])
+    assert found["missing_count"] == 0
+
+
+def test_parts_together_are_the_whole_and_a_part_is_always_the_same(small: Small) -> None:
+    parts = [verify(small, level="hash", subset=f"{number}/3") for number in (1, 2, 3)]
+    assert sum(part["checked"] for part in parts) == OBJECTS
+    assert {part["total_references"] for part in parts} == {OBJECTS}
+    assert verify(small, subset="1/3")["checked"] == parts[0]["checked"]
+    assert verify(small, subset="1T")["checked"] == OBJECTS
+    assert verify(small, subset="100%")["checked"] == OBJECTS
+    some = [verify(small, subset=share)["checked"] for share in ("1", "10%", "50%", "90%")]
+    assert some == sorted(some)
+    assert some[-1] > some[0]
+    for bad in ("0/2", "3/2", "0%", "101%", "some", "0", "-1"):
+        with pytest.raises(InvalidArgument, match="subset"):
+            verify(small, subset=bad)
 
 
 def test_an_unknown_store_or_level_is_an_error(small: Small) -> None:
@@ -145,15 +229,52 @@ def test_a_store_that_is_not_configured_is_missing(small: Small) -> None:
     assert (found["stores_missing"], found["details"][0]["status"]) == (["raw"], "missing")
 
 
-def test_a_bucket_is_checked_by_its_keys_and_said_to_be_only_that(small: Small) -> None:
-    bucket = {"protocol": "s3", "endpoint": "e:9000", "bucket": "b", "location": "raw"}
-    found = configuration(small, bucket)
+def test_a_bucket_is_connected_to_and_asked_whether_it_may_be_written(
+    small: Small, bucket: Bucket
+) -> None:
+    found = configuration(small, bucket.spec("raw"))
     assert found["stores_configured"] == ["raw"]
-    assert "nothing has been connected to" in found["details"][0]["note"]
+    assert found["details"][0]["writable"] is True
+    assert bucket.objects() == {}
+    no_uploads: Rule = lambda method, _: "403" if method == "POST" else None  # noqa: E731
+    with faulty(bucket.service.endpoint, no_uploads) as proxy:
+        detail = configuration(small, bucket.spec("raw", endpoint=proxy.endpoint))["details"][0]
+    assert (detail["status"], detail["writable"]) == ("configured", False)
+    assert "AccessDenied" in detail["error"]
+
+
+def test_a_bucket_that_cannot_be_read_is_unreachable(small: Small, bucket: Bucket) -> None:
+    for wrong in (
+        {"secret_key": "wrong-one"},
+        {"bucket": "no-such-bucket"},
+        {"endpoint": "127.0.0.1:9"},
+    ):
+        found = configuration(small, bucket.spec("raw") | wrong)
+        assert found["stores_unreachable"] == ["raw"], found
+        assert "wrong-one" not in repr(found)
+
+
+def test_a_folder_that_may_not_be_written_is_said_to_be(small: Small) -> None:
+    detail = configuration(small, {"protocol": "file", "location": str(small.root)})["details"][0]
+    assert detail["writable"] is True
+    # Only what 2.x is configured to use will be written to.
+    found = check_store_configuration(
+        small.rig,
+        source_stores={"raw": {"protocol": "file", "location": str(small.root)}},
+        dest_stores={},
+        connection=small.server.url,
+    )
+    assert found["details"][0]["writable"] is None
+
+
+def test_keys_that_2x_refuses_are_named(small: Small) -> None:
+    bucket = {"protocol": "s3", "endpoint": "127.0.0.1:9", "bucket": "b", "location": "raw"}
     for change, said in (
         ({"bucket": None}, "lacks bucket"),
         ({"access_key": "a"}, "both or none"),
         ({"cache": "/x"}, "refuses the key 'cache'"),
+        ({"protocol": "gcs"}, "refuses the key 'endpoint'"),
+        ({"protocol": "azure"}, "lacks container"),
     ):
         found = configuration(small, bucket | change)
         assert found["stores_missing"] == ["raw"]

@@ -178,13 +178,14 @@ def test_each_client_has_its_own_reading_of_a_spec() -> None:
     spec = {"protocol": "s3", "endpoint": "h:9000", "bucket": "b", "location": "a//b/"}
     spec |= {"access_key": "AKIA", "secret_key": "hush"}
     old, new = source_stores({"raw": spec})["raw"], dest_stores({"raw": spec})["raw"]
-    assert (old.spec()["endpoint"], old.spec()["location"]) == ("http://h:9000", "a/b")
+    assert old.spec()["service"]["endpoint"] == "http://h:9000"
+    assert old.spec()["location"] == "a/b"
     # 2.x pastes the location in front of the path as it is, so these are other keys.
     assert old.place != new.place
     with pytest.raises(InvalidArgument, match="slashes"):
         new.spec()
     plain = dest_stores({"raw": {**spec, "location": "a/b"}})["raw"]
-    assert plain.spec()["endpoint"] == "https://h:9000"
+    assert plain.spec()["service"]["endpoint"] == "https://h:9000"
     assert "hush" not in repr(plain)
     assert "AKIA" not in repr(plain)
 
@@ -195,3 +196,76 @@ def test_a_dry_run_opens_nothing(bucket: Bucket, tmp_path: Path) -> None:
     )
     assert said == {"source": f"{tmp_path}/from/p", "dest": f"s3://{bucket.name}/x/p"}
     assert bucket.objects() == {}
+
+
+def gcs(**more: Any) -> dict[str, Any]:
+    """A store of Google's, in 2.x's words."""
+    return {"protocol": "gcs", "bucket": "lab", "location": "raw"} | more
+
+
+def azure(**more: Any) -> dict[str, Any]:
+    """A store of Microsoft's, in 2.x's words."""
+    return {"protocol": "azure", "container": "lab", "location": "raw"} | more
+
+
+def test_a_gcs_store_takes_the_tokens_of_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    key = '{"type": "service_account", "private_key": "hush"}'
+    (tmp_path / "key.json").write_text(key)
+    for token, told in (
+        (None, {"credentials": None, "anonymous": False}),
+        ("google_default", {"credentials": None, "anonymous": False}),
+        ("anon", {"credentials": None, "anonymous": True}),
+        (str(tmp_path / "key.json"), {"credentials": key, "anonymous": False}),
+        ({"private_key": "hush"}, {"credentials": '{"private_key": "hush"}', "anonymous": False}),
+    ):
+        store = dest_stores({"raw": gcs(token=token)})["raw"]
+        assert store.spec()["service"] == {"kind": "gcs", "endpoint": None, **told}
+        assert (store.spec()["bucket"], store.url) == ("lab", "gs://lab/raw")
+        assert "hush" not in repr(store)
+    for bad in ("browser", str(tmp_path / "gone.json"), {"refresh_token": "hush"}):
+        with pytest.raises(InvalidArgument, match=r"token|credentials") as caught:
+            dest_stores({"raw": gcs(token=bad)})["raw"].spec()
+        assert "hush" not in str(caught.value)
+
+
+def test_an_azure_store_takes_a_key_or_a_connection_string() -> None:
+    plain = dest_stores({"raw": azure(account_name="lab", account_key="aHVzaA==")})["raw"]
+    assert plain.url == "az://lab/raw"
+    assert plain.spec()["service"] == {
+        "kind": "azure",
+        "account": "lab",
+        "endpoint": None,
+        "key": "aHVzaA==",
+        "signature": None,
+    }
+    words = "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=aHVzaA==;EndpointSuffix="
+    for suffix, endpoint in (
+        ("core.windows.net", None),
+        ("core.usgovcloudapi.net", "https://lab.blob.core.usgovcloudapi.net"),
+    ):
+        said = dest_stores({"raw": azure(connection_string=words + suffix)})["raw"]
+        known = said.spec()["service"]
+        assert (known["account"], known["key"]) == ("lab", "aHVzaA==")
+        assert known["endpoint"] == endpoint
+        assert "aHVzaA" not in repr(said)
+    signed = "BlobEndpoint=https://lab.blob.core.windows.net/;SharedAccessSignature=?sv=1&sig=x%3D"
+    known = dest_stores({"raw": azure(connection_string=signed)})["raw"].spec()["service"]
+    assert (known["account"], known["signature"]) == ("lab", "sv=1&sig=x%3D")
+    with pytest.raises(InvalidArgument, match="account_name"):
+        dest_stores({"raw": azure()})["raw"].spec()
+    with pytest.raises(InvalidArgument, match="lacks container"):
+        dest_stores({"raw": {**azure(), "container": None}})["raw"].spec()
+
+
+def test_services_that_do_not_answer_are_named_and_no_key_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9")
+    at = "BlobEndpoint=http://127.0.0.1:9/lab;AccountName=lab;AccountKey=aHVzaA=="
+    for spec in (gcs(), azure(connection_string=at)):
+        with pytest.raises(MigrationError, match=r"127\.0\.0\.1:9") as caught:
+            copy_store(spec, folder(tmp_path / "to", {}))
+        assert "aHVzaA" not in str(caught.value) + repr(caught.value.context)

@@ -6,6 +6,7 @@ from typing import Any, final
 __all__ = [
     "BatchStream",
     "__version__",
+    "archive_state",
     "backup",
     "check_archive",
     "compare",
@@ -57,6 +58,21 @@ def stores(
 ) -> dict[str, Any]:
     """Copies one store, or what lies below a prefix of it, to another."""
 
+def look(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Looks whether objects of a store are there, of their size, of their contents."""
+
+def probe(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Opens a store and asks whether it may be written to; leaves nothing behind."""
+
+def orphans(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Lists objects of 0.14.6 that no row of a tracking table knows."""
+
 def scan(plan: dict[str, Any]) -> BatchStream:
     """Starts to read a table with parallel connections that see one instant."""
 
@@ -80,7 +96,9 @@ def read_manifest(
 ) -> dict[str, Any]:
     """The manifest of an archive, checked."""
 
-def look(plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None) -> str:
+def archive_state(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> str:
     """What lies where an archive is or is to be: nothing, empty, unfinished, archive or other."""
 
 def put_back(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import importlib
 import json
 import os
@@ -14,6 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from datajoint_migrate.catalog.buckets import (
+    NEEDS,
+    SCHEMES,
+    bucket_of,
+    bucket_spec,
+    has_credentials,
+    host_of,
+    odd_slashes,
+)
 from datajoint_migrate.catalog.externals import TRACKING
 from datajoint_migrate.catalog.tables import Schema
 from datajoint_migrate.errors import InvalidArgument, NotFound, StoreMissing
@@ -48,30 +56,33 @@ class Store:
         """Where the store is: equal for two specs that lead to the same objects."""
         if self.protocol == "file":
             return ("file", os.path.realpath(self.location))
-        host = str(self.raw.get("endpoint") or "").split("://")[-1].rstrip("/")
-        return (self.protocol, host, str(self.raw.get("bucket")), self.location)
+        host = host_of(self.protocol, self.raw)
+        return (self.protocol, host, bucket_of(self.protocol, self.raw), self.location)
+
+    @property
+    def url(self) -> str:
+        """Where the store is, for people; holds no secrets."""
+        if self.protocol == "file":
+            return self.location
+        root = f"{SCHEMES.get(self.protocol, self.protocol)}://{bucket_of(self.protocol, self.raw)}"
+        return f"{root}/{self.location}" if self.location else root
 
     @property
     def can_be_read(self) -> bool:
         """Whether its files can be looked at: a folder, or a bucket with credentials."""
         if self.protocol == "file":
             return True
-        if self.protocol != "s3" or not self.raw.get("endpoint") or not self.raw.get("bucket"):
+        if self.protocol not in SCHEMES or odd_slashes(self.location):
             return False
-        if self._odd_slashes:
+        if not all(self.raw.get(key) for key in NEEDS[self.protocol] if key != "location"):
             return False
-        return bool(_credentials(self.raw)[0] or os.environ.get("AWS_ACCESS_KEY_ID"))
-
-    @property
-    def _odd_slashes(self) -> bool:
-        """Whether keys would have empty parts, which the engine cannot name."""
-        return self.location != "" and "" in self.location.split("/")
+        return has_credentials(self.protocol, self.raw)
 
     def spec(self) -> dict[str, Any]:
         """The store as the engine takes it; holds secrets.
 
         Raises `StoreMissing` when its folder is not there, `InvalidArgument` for other protocols
-        than `file` and `s3` and for what their clients would read in two ways.
+        than `file`, `s3`, `gcs` and `azure` and for what their clients would read in two ways.
         """
         if self.protocol == "file":
             if not os.path.isdir(self.location):
@@ -81,61 +92,13 @@ class Store:
                     context={"store": self.name, "location": self.location},
                 )
             return {"protocol": "file", "name": self.name, "location": self.location}
-        if self.protocol != "s3":
+        if self.protocol not in SCHEMES:
             raise InvalidArgument(
                 f"the files of the {self.protocol} store {self.name!r} cannot be copied",
-                hint="files are copied between stores of the protocols 'file' and 's3'; blobs and "
-                "filepaths of other stores are migrated in place",
+                hint="files are copied between stores of the protocols 'file', 's3', 'gcs' and "
+                "'azure'; blobs and filepaths of other stores are migrated in place",
             )
-        missing = [key for key in ("endpoint", "bucket") if not self.raw.get(key)]
-        if missing:
-            raise InvalidArgument(
-                f"the store {self.name!r} lacks {' and '.join(missing)}",
-                hint='an S3 store looks like {"protocol": "s3", "endpoint": "host:9000", "bucket": '
-                '…, "location": …, "access_key": …, "secret_key": …}',
-            )
-        if self._odd_slashes:
-            raise InvalidArgument(
-                f"the location {self.location!r} of the S3 store {self.name!r} has slashes that "
-                "would become part of the keys",
-                hint="write it without slashes at its ends and without double ones",
-            )
-        endpoint = str(self.raw["endpoint"]).rstrip("/")
-        if "://" not in endpoint:
-            endpoint = f"{'https' if self.secure else 'http'}://{endpoint}"
-        access, secret, token = _credentials(self.raw)
-        return {
-            "protocol": "s3",
-            "name": self.name,
-            "endpoint": endpoint,
-            "bucket": str(self.raw["bucket"]),
-            "location": self.location,
-            "access_key": access,
-            "secret_key": secret,
-            "token": token,
-            "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-            "proxy": self.raw.get("proxy_server"),
-        }
-
-
-def _credentials(raw: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
-    """Those of the spec; else of the profile, unless the environment has some, which wins.
-
-    None of them leaves it to the engine: environment, web identity, role.
-    """
-    if raw.get("access_key") and raw.get("secret_key"):
-        return str(raw["access_key"]), str(raw["secret_key"]), None
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
-        return None, None, None
-    path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
-    profiles = configparser.RawConfigParser()
-    profiles.read(Path(path).expanduser())
-    profile = os.environ.get("AWS_PROFILE") or "default"
-    if not profiles.has_section(profile):
-        return None, None, None
-    known = profiles[profile]
-    access, secret = known.get("aws_access_key_id"), known.get("aws_secret_access_key")
-    return access, secret, known.get("aws_session_token")
+        return bucket_spec(self.name, self.protocol, self.location, self.raw, self.secure)
 
 
 def source_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
@@ -235,7 +198,7 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) ->
         if not isinstance(spec, Mapping):
             continue  # 2.x keeps `default` and its like beside the stores
         missing = [key for key in ("protocol", "location") if not spec.get(key)]
-        if missing and spec.get("protocol") != "s3":
+        if missing and spec.get("protocol") not in SCHEMES:
             raise InvalidArgument(
                 f"the store {name!r} lacks {' and '.join(missing)}",
                 hint='a store looks like {"protocol": "file", "location": "/data/raw"}',

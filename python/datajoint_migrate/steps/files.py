@@ -27,13 +27,14 @@ def copy_store(
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
-    """Copy the files of one store to another, folders and S3 in any direction.
+    """Copy the files of one store to another, folders and buckets in any direction.
 
     `source` and `dest` are names of configured stores, of 0.14.6 and of 2.x, or specs of stores.
     Every file keeps its path within the store; `prefix` is the folder to copy instead of all.
     Files that are there already with the same size (with `verify`: and the same contents) are
     left alone, so that a call that was interrupted goes on with the same call; nothing is ever
     deleted. With `verify` what was written is read again, or proved by the service's checksum.
+    Between buckets of one S3 service the service copies by itself where its checksums prove it.
 
     Returns `files_copied`, `files_present`, `bytes_copied`, `errors` (at most a thousand dicts of
     `path`, `error`, `code`, of files that could not be copied), `error_count`, `time_taken`; with
@@ -80,6 +81,4 @@ def _given(name: str, spec: Mapping[str, Any]) -> Store:
 
 
 def _url(store: Store, prefix: str) -> str:
-    root = store.location if store.protocol == "file" else f"s3://{store.raw['bucket']}"
-    below = () if store.protocol == "file" else (store.location,)
-    return "/".join(part for part in (root, *below, prefix) if part)
+    return f"{store.url}/{prefix}" if prefix else store.url

@@ -48,6 +48,7 @@ from datajoint_migrate.steps.moving.pointers import (
     FileJob,
     Stores,
     check_places,
+    collector_note,
     external_columns,
     file_jobs,
     final_name,
@@ -152,7 +153,8 @@ def migrate(
             "match": False,
             "compatible": False,
             "issues": [],
-            "notes": [note for building in job.buildings for note in building.notes],
+            "notes": [note for building in job.buildings for note in building.notes]
+            + collector_note(_store_names(job)),
             "tables": {},
             "snapshot": "none",
             "time_taken": 0.0,
@@ -186,6 +188,15 @@ def migrate(
         result["issues"] = _issues(ends, job, compared)
         result["compatible"] = not result["issues"]
     return {**result, "time_taken": time.monotonic() - began}
+
+
+def _store_names(job: Job) -> set[str]:
+    return {
+        job.stores.renamed(external.store)
+        for building in job.buildings
+        for columns in building.externals.values()
+        for external in columns.values()
+    }
 
 
 def _prepare(

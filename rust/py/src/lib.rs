@@ -71,6 +71,24 @@ mod _core {
 
     #[pyfunction]
     #[pyo3(signature = (plan, on_event=None))]
+    fn look<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "look", verbs::look::look)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn probe<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "probe", verbs::look::probe)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn orphans<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "orphans", verbs::orphans::orphans)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
     fn backup<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "backup", verbs::backup::backup)
     }
@@ -101,8 +119,11 @@ mod _core {
 
     #[pyfunction]
     #[pyo3(signature = (plan, on_event=None))]
-    fn look<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        watch(plan, on_event, "look", verbs::check::look)
+    fn archive_state<'py>(
+        plan: &Bound<'py, PyDict>,
+        on_event: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "archive_state", verbs::check::state)
     }
 
     #[pyfunction]

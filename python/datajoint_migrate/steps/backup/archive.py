@@ -173,7 +173,7 @@ def write_archive(
 def refuse_used(place: Place) -> None:
     """Raises `DestinationNotEmpty` unless an archive can be begun or continued there."""
     what = {"archive": "a finished archive", "other": "something that is no archive"}
-    holds = _core.look({"archive": place.spec})
+    holds = _core.archive_state({"archive": place.spec})
     if holds in what:
         raise DestinationNotEmpty(
             f"{place} already holds {what[holds]}",
@@ -259,7 +259,7 @@ def check_backup(
     cannot be reached.
     """
     place = place_of(backup)
-    if _core.look({"archive": place.spec}) == "nothing":
+    if _core.archive_state({"archive": place.spec}) == "nothing":
         raise NotFound(f"there is no folder {place}", context={"archive": place.shown})
     plan = {"archive": place.spec, "subset": str(subset), "lanes": lanes}
     return _core.check_archive(plan, on_event)

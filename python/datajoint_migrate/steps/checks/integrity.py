@@ -1,32 +1,33 @@
-"""Are the files behind a schema's pointers there, and whole? Read page by page."""
+"""Are the files behind a schema's pointers there, and whole, and is nothing else there?"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from datajoint_migrate import _core
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.buckets import SCHEMES
+from datajoint_migrate.catalog.connection import Server, Session
 from datajoint_migrate.catalog.externals import POINTER, TRACKING
 from datajoint_migrate.catalog.stores import Store
 from datajoint_migrate.catalog.tables import Schema, Table, read_schema
 from datajoint_migrate.errors import InvalidArgument, NotFound
+from datajoint_migrate.steps.checks.subset import Subset
 from datajoint_migrate.steps.external import folded
 from datajoint_migrate.steps.moving.ends import schema_of
 from datajoint_migrate.steps.moving.pointers import Stores
+from datajoint_migrate.steps.moving.route import OnEvent
 
 Level = Literal["exists", "size", "hash"]
 LEVELS: tuple[str, ...] = ("exists", "size", "hash")
+PROTOCOLS = ("file", *SCHEMES)
 PAGE = 5000
 MAX_LISTED = 10_000
-READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class Reference:
     size: int | None
     md5: bytes | None = None
     # 0.14.6 counts an attachment's name into its hash; 2.x keeps it inside the object.
-    salt: bytes = b""
+    salt: str = ""
+
+    @property
+    def digest(self) -> bytes:
+        """By which a subset is chosen; equal on every call."""
+        return hashlib.md5("/".join(self.paths[:1]).encode(), usedforsecurity=False).digest()
 
 
 def verify_external_integrity(
@@ -47,37 +53,53 @@ def verify_external_integrity(
     store_name: str | None = None,
     level: Level = "exists",
     *,
+    subset: str = "all",
+    orphans: bool = False,
     source_stores: Mapping[str, Any] | None = None,
     dest_stores: Mapping[str, Any] | None = None,
     store_map: Mapping[str, str] | None = None,
     connection: Any = None,
+    on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Look for every file that a schema's tracking tables, pointers and JSON columns refer to.
 
     `level` "size" also compares the files' sizes, "hash" reads every file and compares its MD5
-    with the one stored. Stores that are no folders are not looked into, and named. Reads only.
+    with the one stored. Folders and buckets are looked into, page by page; of a store of another
+    protocol it is said that it was not. `subset` looks at a part of the files: "2/7" (the second
+    of seven), "10%", or about "500M" of them, the same ones on every call. With `orphans` the
+    folder that 0.14.6 named after the schema is listed, and what no tracking row knows is told
+    (what lies below `_hash/` is the business of 2.x's own collector). Reads only.
 
-    Returns `total_references`, `valid`, `missing` (dicts with `store`, `hash`, `filepath`,
-    `full_path`, `expected_size`, `problem` missing, size or hash; the first 10,000),
-    `missing_count`, `stores_checked`, `stores_unchecked` (name → why), `untracked` (pointers
-    without a tracking row, by column).
+    Returns `total_references`, `checked`, `valid`, `missing` (dicts with `store`, `hash`,
+    `filepath`, `full_path`, `expected_size`, `problem` missing, size or hash, `error` where one
+    was told; the first 10,000), `missing_count`, `bytes_read`, `orphaned` (dicts with `store`,
+    `path`, `size`; the first 10,000 of a store), `orphaned_count`, `orphaned_bytes`,
+    `stores_checked`, `stores_unchecked` (name → why), `untracked` (pointers without a tracking
+    row, by column).
     Raises `NotFound` for a store the schema does not refer to, `StoreMissing` for one that is not
-    configured, `InvalidArgument` for another `level`.
+    configured, `StoreFailed` and `ConnectionFailed` for one that does not let us in,
+    `InvalidArgument` for another `level` or `subset`.
     """
     if level not in LEVELS:
         raise InvalidArgument(f"level {level!r} is unknown", hint="use exists, size or hash")
+    part = Subset.parse(subset)
     name, server = schema_of(schema, connection)
     stores = Stores.find(source_stores, dest_stores, store_map)
     result: dict[str, Any] = {
         "total_references": 0,
+        "checked": 0,
         "valid": 0,
         "missing": [],
         "missing_count": 0,
+        "bytes_read": 0,
+        "orphaned": [],
+        "orphaned_count": 0,
+        "orphaned_bytes": 0,
         "stores_checked": [],
         "stores_unchecked": {},
         "untracked": {},
     }
-    with server.session(read_only=True) as session, ThreadPoolExecutor(4) as pool:
+    with server.session(read_only=True) as session:
         found = read_schema(session, name)
         tracked, stored = tracked_stores(found), stored_columns(found)
         known = sorted({*tracked, *(store for _, _, store in stored)})
@@ -85,17 +107,23 @@ def verify_external_integrity(
         for store in wanted:
             old = store in tracked
             place = stores.of_source(store) if old else stores.of_destination(store)
-            if place.protocol != "file":
-                result["stores_unchecked"][store] = f"{place.protocol}: not a folder"
+            if place.protocol not in PROTOCOLS:
+                result["stores_unchecked"][store] = f"{place.protocol}: neither folder nor bucket"
                 continue
             result["stores_checked"].append(store)
             if old:
                 _untracked(session, found, store, result["untracked"])
-                _judge(_tracked(session, found, place), place, level, pool, result)
+                chosen = part.of_bytes(_bytes(session, name, TRACKING + store, "`size`"))
+                look = Look(place, level, chosen, on_event)
+                look.at(_tracked(session, found, place), result)
+                if orphans:
+                    _orphans(server, name, place, result, on_event)
             for table, column, named in stored:
                 if named == store:
-                    where = stores.of_destination(store)
-                    _judge(_stored(session, table, column, store), where, level, pool, result)
+                    size = f"JSON_EXTRACT({quote(column)}, '$.size')"
+                    chosen = part.of_bytes(_bytes(session, name, table.name, size))
+                    look = Look(stores.of_destination(store), level, chosen, on_event)
+                    look.at(_stored(session, table, column, store), result)
     return result
 
 
@@ -151,10 +179,10 @@ def _tracked(session: Session, schema: Schema, store: Store) -> Iterator[list[Re
         for digest, size, attachment, filepath, contents in rows:
             hexed = digest.hex()
             base = "/".join(part for part in (schema.name, folded(hexed, store.subfolding)) if part)
-            path, md5, salt = f"{base}/{hexed}", digest, b""
+            path, md5, salt = f"{base}/{hexed}", digest, ""
             paths: tuple[str, ...] = (path,)
             if attachment is not None:
-                paths, salt = (f"{path}.{attachment}",), attachment.encode() + b"\0"
+                paths, salt = (f"{path}.{attachment}",), f"{attachment}\0"
             elif filepath is not None:
                 # A blob that came from 0.11 has a path too, and may have been written anew since.
                 paths, md5 = (filepath, path), contents
@@ -211,57 +239,74 @@ def pages(
         last = rows[-1][: len(key)]
 
 
-def _judge(
-    references: Iterator[list[Reference]],
-    store: Store,
-    level: str,
-    pool: ThreadPoolExecutor,
-    result: dict[str, Any],
-) -> None:
-    root = Path(store.location)
-    for page in references:
-        result["total_references"] += len(page)
-        for reference, problem in zip(
-            page, pool.map(lambda r: _problem(root, r, level), page), strict=True
-        ):
-            if problem is None:
-                result["valid"] += 1
+def _bytes(session: Session, schema: str, table: str, size: str) -> int:
+    return int(session.query(f"SELECT COALESCE(SUM({size}), 0) FROM {quote(schema, table)}")[0][0])
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the files of one store are looked at."""
+
+    store: Store
+    level: str
+    subset: Subset
+    on_event: OnEvent
+
+    def at(self, references: Iterator[list[Reference]], result: dict[str, Any]) -> None:
+        """Look for every reference, a page at a time, and count what was found."""
+        spec = self.store.spec()
+        for page in references:
+            result["total_references"] += len(page)
+            chosen = [reference for reference in page if self.subset.has(reference.digest)]
+            result["checked"] += len(chosen)
+            if not chosen:
                 continue
-            result["missing_count"] += 1
-            if len(result["missing"]) < MAX_LISTED:
-                path = reference.paths[0] if reference.paths else ""
-                result["missing"].append(
-                    {
-                        "store": reference.store,
-                        "hash": reference.hash,
-                        "filepath": path,
-                        "full_path": str(root / path),
-                        "expected_size": reference.size,
-                        "problem": problem,
-                    }
-                )
+            objects = [_sought(reference) for reference in chosen]
+            plan = {"store": spec, "level": self.level, "objects": objects}
+            looked = _core.look(plan, self.on_event)
+            result["bytes_read"] += looked["bytes_read"]
+            result["valid"] += len(chosen) - len(looked["problems"])
+            result["missing_count"] += len(looked["problems"])
+            for problem in looked["problems"][: MAX_LISTED - len(result["missing"])]:
+                result["missing"].append(self._told(chosen[problem["index"]], problem))
+
+    def _told(self, reference: Reference, problem: dict[str, Any]) -> dict[str, Any]:
+        path = reference.paths[0] if reference.paths else ""
+        told = {
+            "store": reference.store,
+            "hash": reference.hash,
+            "filepath": path,
+            "full_path": f"{self.store.url}/{path}",
+            "expected_size": reference.size,
+            "problem": problem["problem"],
+        }
+        return told | ({"error": problem["error"]} if problem["error"] else {})
 
 
-def _problem(root: Path, reference: Reference, level: str) -> str | None:
-    for path in reference.paths:
-        try:
-            size = os.stat(root / path).st_size
-        except (OSError, ValueError):
-            continue
-        if level != "exists" and reference.size is not None and size != reference.size:
-            return "size"
-        if level == "hash" and reference.md5 and _md5(root / path, reference) != reference.md5:
-            return "hash"
-        return None
-    return "missing"
+def _sought(reference: Reference) -> dict[str, Any]:
+    return {
+        "paths": list(reference.paths),
+        "size": reference.size,
+        "md5": reference.md5.hex() if reference.md5 else None,
+        "prefix": reference.salt,
+    }
 
 
-def _md5(path: Path, reference: Reference) -> bytes:
-    digest = hashlib.md5(reference.salt, usedforsecurity=False)
-    try:
-        with path.open("rb") as file:
-            while data := file.read(READ_BYTES):
-                digest.update(data)
-    except OSError:
-        return b""
-    return digest.digest()
+def _orphans(
+    server: Server, schema: str, store: Store, result: dict[str, Any], on_event: OnEvent
+) -> None:
+    pointer = {
+        "kind": "blob",
+        "store": store.name,
+        "tracking_schema": schema,
+        "tracking_table": TRACKING + store.name,
+        "source_schema": schema,
+        "schema": schema,
+        "layout": "in_place",
+        "source_subfolding": list(store.subfolding),
+    }
+    plan = {"source": server.spec(), "store": store.spec(), "pointer": pointer}
+    found = _core.orphans(plan, on_event)
+    result["orphaned"] += [{"store": store.name, **orphan} for orphan in found["orphaned"]]
+    for key in ("orphaned_count", "orphaned_bytes"):
+        result[key] += found[key]

@@ -1,24 +1,22 @@
-"""Are the stores that a schema refers to configured, and can their folders be opened?"""
+"""Are the stores that a schema refers to configured, do they let us in, may they be written to?"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from datajoint_migrate import _core
+from datajoint_migrate.catalog.buckets import KEYS, NEEDS
 from datajoint_migrate.catalog.externals import POINTER
 from datajoint_migrate.catalog.stores import Store
 from datajoint_migrate.catalog.tables import Schema, read_schema
+from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.steps.checks.integrity import stored_columns, tracked_stores
 from datajoint_migrate.steps.moving.ends import schema_of
 from datajoint_migrate.steps.moving.pointers import Stores
 
-COMMON = {
-    "protocol", "location", "subfolding", "partition_pattern", "token_length", "hash_prefix",
-    "schema_prefix", "filepath_prefix", "stage",
-}  # fmt: skip
-S3_NEEDS = ("endpoint", "bucket", "location")
-S3 = COMMON | {"endpoint", "bucket", "access_key", "secret_key", "secure", "proxy_server"}
+# Where it is asked whether an object could be written; none ever is.
+PROBE = ".datajoint_migrate"
 
 
 def check_store_configuration(
@@ -31,12 +29,15 @@ def check_store_configuration(
 ) -> dict[str, Any]:
     """Check every store that a schema's columns and tracking tables refer to.
 
-    The configuration of 2.x counts, or for a store it lacks that of 0.14.6. A folder is opened
-    and listed; of a bucket only the keys of its configuration are checked, and its detail says so.
+    The configuration of 2.x counts, or for a store it lacks that of 0.14.6. Folders and buckets
+    are opened and the beginning of their listing is read. Where 2.x will write it is asked whether
+    that is allowed: of a folder by its rights, of a bucket by beginning an upload that is given
+    up at once, so that no object is ever made.
 
     Returns `stores_configured`, `stores_missing` (not or not fully configured),
     `stores_unreachable`, `details` (dicts with `store`, `status` configured, missing, incomplete
-    or unreachable, `protocol`, `location`, `error`, `note`).
+    or unreachable, `protocol`, `location`, `writable` True, False or None for not known, `error`,
+    `note`).
     """
     name, server = schema_of(schema, connection)
     stores = Stores.find(source_stores, dest_stores, store_map)
@@ -55,8 +56,8 @@ def check_store_configuration(
         "incomplete": "stores_missing",
     }
     for store in _referred(found):
-        place = stores.destination.get(stores.renamed(store)) or stores.source.get(store)
-        detail = _checked(store, place)
+        ours = stores.destination.get(stores.renamed(store))
+        detail = _checked(store, ours or stores.source.get(store), writes=ours is not None)
         result["details"].append(detail)
         result[lists[detail["status"]]].append(store)
     return result
@@ -73,40 +74,41 @@ def _referred(schema: Schema) -> list[str]:
     return sorted({*tracked_stores(schema), *pointers, *(s for _, _, s in stored_columns(schema))})
 
 
-def _checked(name: str, store: Store | None) -> dict[str, Any]:
+def _checked(name: str, store: Store | None, writes: bool) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "store": name,
         "status": "missing",
         "location": store.location if store else None,
         "protocol": store.protocol if store else None,
+        "writable": None,
     }
     if store is None:
         return detail
     error = _fault(store)
     if error:
         return {**detail, "status": "incomplete", "error": error}
-    if store.protocol != "file":
-        note = "only the keys of its configuration were checked, nothing has been connected to"
+    if store.protocol not in KEYS:
+        note = f"2.x needs a plugin for {store.protocol}; nothing has been connected to"
         return {**detail, "status": "configured", "note": note}
+    write = f"{store.hash_prefix}/{PROBE}" if writes else None
     try:
-        with os.scandir(store.location) as entries:
-            next(entries, None)
-    except OSError as problem:
-        said = f"the folder {store.location!r} cannot be opened: {problem.strerror}"
-        return {**detail, "status": "unreachable", "error": said}
+        probed = _core.probe({"store": store.spec(), "write": write})
+    except MigrationError as problem:
+        return {**detail, "status": "unreachable", "error": problem.message}
+    detail["writable"] = probed["writable"]
+    if probed["error"]:
+        detail["error"] = probed["error"]
     return {**detail, "status": "configured"}
 
 
 def _fault(store: Store) -> str | None:
     """What is wrong with the keys of a store's configuration."""
-    known = COMMON if store.protocol == "file" else S3
-    needed = ("location",) if store.protocol == "file" else S3_NEEDS
-    lacks = [key for key in needed if store.raw.get(key) is None]
+    lacks = [k for k in NEEDS.get(store.protocol, ("location",)) if store.raw.get(k) is None]
     if lacks:
         return f"it lacks {' and '.join(lacks)}"
-    if store.protocol not in ("file", "s3"):
+    if store.protocol not in KEYS:
         return None
-    strange = sorted(set(store.raw) - known)
+    strange = sorted(set(store.raw) - KEYS[store.protocol])
     if strange:
         return f"DataJoint refuses the key {strange[0]!r}"
     if store.protocol == "s3" and bool(store.raw.get("access_key")) != bool(

@@ -32,6 +32,18 @@ logger = logging.getLogger("datajoint_migrate")
 OBJECT_SUFFIX = ".blob"
 
 
+def collector_note(names: Iterable[str]) -> list[str]:
+    """What the garbage collectors of 2.x do on stores with migrated objects."""
+    listed = ", ".join(sorted(set(names)))
+    if not listed:
+        return []
+    return [
+        f"never run the garbage collector (dj.gc) of DataJoint 2.0.0 on the stores {listed}: it "
+        "takes the objects of 0.14.6 for orphans and deletes them. That of 2.3.5 lists none of the "
+        "objects that were migrated, so it will not reclaim them either when their rows are gone"
+    ]
+
+
 @dataclass(frozen=True)
 class Stores:
     """The stores of both sides and the way from one's names to the other's."""

@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tempfile::tempfile;
-use tokio::runtime::Runtime;
 
 use super::journal::{JOURNAL, PIECES};
 use super::manifest::{MANIFEST, failed};
 use crate::error::{Error, Result};
 use crate::files::bucket::Bucket;
-use crate::files::store::{Store, StoreSpec, open};
+use crate::files::store::{Opened, Store, StoreSpec};
 
 const MAX_PATH: usize = 4096;
 
@@ -32,7 +31,7 @@ pub enum PlaceSpec {
 #[derive(Debug, Clone)]
 pub enum Place {
     Folder(PathBuf),
-    Bucket(Bucket, Arc<Runtime>),
+    Bucket(Bucket, Arc<Opened>),
 }
 
 /// What lies at a place.
@@ -66,10 +65,13 @@ impl Place {
             PlaceSpec::Folder(folder) | PlaceSpec::Store(StoreSpec::File { location: folder, .. }) => {
                 Ok(Self::Folder(folder.clone()))
             }
-            PlaceSpec::Store(spec) => match open(spec)? {
-                (Store::Bucket(bucket), Some(runtime)) => Ok(Self::Bucket(bucket, Arc::new(runtime))),
-                (store, _) => Err(failed(store.place(""), "is no place for an archive")),
-            },
+            PlaceSpec::Store(spec) => {
+                let opened = Opened::open(spec)?;
+                match opened.store.clone() {
+                    Store::Bucket(bucket) => Ok(Self::Bucket(bucket, Arc::new(opened))),
+                    Store::Folder(folder) => Ok(Self::Folder(folder.root)),
+                }
+            }
         }
     }
 

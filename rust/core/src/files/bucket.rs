@@ -1,4 +1,4 @@
-//! A place in a bucket of an S3 service.
+//! A place in a bucket of a service.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use object_store::aws::{AmazonS3, AmazonS3Builder, resolve_bucket_region};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig, WriteMultipart,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
 };
-use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use super::store::{Meta, Secret};
+use super::service::BucketSpec;
+use super::store::Meta;
+use super::within::{Answer, From, Within, element};
 use crate::error::{Error, Kind, Result};
 
 /// Reads and writes of more than this are split over requests.
@@ -29,78 +28,18 @@ const MAX_PARTS: u64 = 9_000;
 const LIST_ATTEMPTS: u32 = 4;
 const LIST_PAUSE: Duration = Duration::from_millis(300);
 
-#[derive(Debug, Clone, Deserialize)]
-pub struct BucketSpec {
-    pub name: String,
-    /// With `http://` or `https://`.
-    pub endpoint: String,
-    pub bucket: String,
-    /// What every key begins with, without slashes around it.
-    #[serde(default)]
-    pub location: String,
-    /// Neither of these: the environment, the web identity, the container's or the instance's role.
-    pub access_key: Option<Secret>,
-    pub secret_key: Option<Secret>,
-    pub token: Option<Secret>,
-    pub region: Option<String>,
-    pub proxy: Option<String>,
-}
-
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    objects: Arc<AmazonS3>,
+    objects: Arc<dyn ObjectStore>,
+    within: Option<Arc<Within>>,
     handle: Handle,
     spec: Arc<BucketSpec>,
 }
 
 impl Bucket {
     pub fn open(spec: &BucketSpec, handle: Handle) -> Result<Self> {
-        // Fails if somebody has installed one already, which then serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut options = ClientOptions::new()
-            .with_allow_http(true)
-            .with_connect_timeout(Duration::from_secs(10))
-            .with_read_timeout(Duration::from_secs(30))
-            .with_timeout(Duration::from_secs(300))
-            .with_pool_idle_timeout(Duration::from_secs(20));
-        if let Some(proxy) = &spec.proxy {
-            options = options.with_proxy_url(proxy);
-        }
-        let region = match &spec.region {
-            Some(region) => region.clone(),
-            None => handle.block_on(region_of(spec, &options)),
-        };
-        let mut builder = match (&spec.access_key, &spec.secret_key) {
-            (Some(key), Some(secret)) => {
-                AmazonS3Builder::new().with_access_key_id(&key.0).with_secret_access_key(&secret.0)
-            }
-            _ => AmazonS3Builder::from_env(),
-        };
-        if let Some(token) = &spec.token {
-            builder = builder.with_token(&token.0);
-        }
-        let objects = builder
-            .with_endpoint(&spec.endpoint)
-            .with_bucket_name(&spec.bucket)
-            .with_region(region)
-            .with_virtual_hosted_style_request(false)
-            .with_client_options(options)
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: Duration::from_millis(100),
-                    max_backoff: Duration::from_secs(5),
-                    base: 2.0,
-                },
-                max_retries: 4,
-                retry_timeout: Duration::from_secs(60),
-            })
-            .build();
-        let bucket = Self {
-            objects: Arc::new(objects.map_err(|error| refused(spec, &error.to_string()))?),
-            handle,
-            spec: Arc::new(spec.clone()),
-        };
-        Ok(bucket)
+        let (objects, within) = spec.connect(&handle)?;
+        Ok(Self { objects, within: within.map(Arc::new), handle, spec: Arc::new(spec.clone()) })
     }
 
     #[must_use]
@@ -110,22 +49,14 @@ impl Bucket {
         } else {
             format!("{}/{path}", self.spec.location)
         };
-        format!("s3://{}/{key}", self.spec.bucket)
+        format!("{}://{}/{key}", self.spec.scheme(), self.spec.bucket)
     }
 
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
-        self.is_same_service(other) && self.spec.location == other.spec.location
-    }
-
-    /// True if the service can copy from one to the other by itself.
-    #[must_use]
-    pub fn is_same_service(&self, other: &Self) -> bool {
         let (one, other) = (&self.spec, &other.spec);
-        one.endpoint == other.endpoint
-            && one.bucket == other.bucket
-            && one.access_key == other.access_key
-            && one.secret_key == other.secret_key
+        (one.scheme(), one.host(), &one.bucket, &one.location)
+            == (other.scheme(), other.host(), &other.bucket, &other.location)
     }
 
     pub(super) fn key(&self, path: &str) -> Result<Path> {
@@ -151,14 +82,14 @@ impl Bucket {
                 None => return Ok(true),
                 Some(Ok(_)) => return Ok(false),
                 Some(Err(object_store::Error::NotFound { source, .. })) => {
-                    return Err(refused(&self.spec, &words(&source.to_string())));
+                    return Err(self.spec.refused(&words(&source.to_string())));
                 }
                 Some(Err(error)) => self.again(prefix, &error, attempts)?,
             }
         }
     }
 
-    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
         let (key, root) = (self.key(prefix)?, self.key("")?);
         let mut objects = self.objects.list(Some(&key));
         let (mut last, mut attempts): (Option<Path>, u32) = (None, LIST_ATTEMPTS);
@@ -166,9 +97,11 @@ impl Bucket {
         loop {
             let Some(found) = self.handle.block_on(objects.next()) else {
                 // A service that cuts a listing without a word on how to go on must not hide the rest: it is asked for
-                // what comes after the last, until nothing does.
+                // what comes after the last, until nothing does. Only S3 is spoken by others than those who made it.
                 match &last {
-                    Some(last) if fresh => objects = self.objects.list_with_offset(Some(&key), last),
+                    Some(last) if fresh && self.within.is_some() => {
+                        objects = self.objects.list_with_offset(Some(&key), last);
+                    }
                     _ => return Ok(()),
                 }
                 fresh = false;
@@ -195,7 +128,7 @@ impl Bucket {
             let path = found.location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
             if !path.is_empty() {
-                each(path.to_owned(), found.size)?;
+                each(path.to_owned(), known(&found))?;
             }
             last = Some(found.location);
         }
@@ -218,6 +151,14 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(path, &error)),
         }
+    }
+
+    /// What is known of an object, by reading its first byte: some services tell the tag only then. Not for empty ones.
+    pub(super) fn look(&self, path: &str) -> Result<Meta> {
+        let key = self.key(path)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        let read = self.handle.block_on(self.objects.get_opts(&key, options));
+        read.map(|found| known(&found.meta)).map_err(|error| self.failed(path, &error))
     }
 
     /// The whole of an object, which must be small.
@@ -277,11 +218,40 @@ impl Bucket {
         Ok(Parts { write: Some(write), bucket: self.clone(), path: path.to_owned() })
     }
 
-    /// Lets the service copy; `from` is a path of `source`, which is the same service.
-    pub fn copy_within(&self, source: &Self, from: &str, to: &str) -> Result<()> {
-        let (from_key, to_key) = (source.key(from)?, self.key(to)?);
-        let done = self.handle.block_on(self.objects.copy(&from_key, &to_key));
-        done.map_err(|error| source.failed(from, &error))
+    /// True if the service begins to write an object, which is given up at once: nothing of it is ever seen. `None` where
+    /// beginning is no request.
+    pub fn may_write(&self, path: &str) -> Result<Option<bool>> {
+        if self.spec.scheme() == "az" {
+            return Ok(None);
+        }
+        self.begin(path, 0).map(|_given_up| Some(true))
+    }
+
+    /// What copies objects of `source` into this bucket without their bytes passing here, if anything does.
+    pub(super) fn within(&self, source: &Self) -> Option<&Within> {
+        let within = self.within.as_deref()?;
+        let same = source.within.is_some() && self.spec.host() == source.spec.host();
+        (same && !within.is_off()).then_some(within)
+    }
+
+    /// Lets the service copy an object of `source`; its answer is that it did, or that it does not.
+    pub(super) fn copy_within(
+        &self,
+        within: &Within,
+        source: &Self,
+        from: &str,
+        etag: Option<&str>,
+        to: &str,
+    ) -> Result<Answer> {
+        let (key, to) = (source.key(from)?, self.key(to)?);
+        let from_bucket = From { bucket: &source.spec.bucket, key: &key, etag };
+        let file = |message: &str| Kind::File { path: source.place(from), message: message.into() };
+        match self.handle.block_on(within.copy(from_bucket, &to)) {
+            answer @ (Answer::Copied(_) | Answer::Refused) => Ok(answer),
+            Answer::NotFound => Err(file("no such object").into()),
+            Answer::Changed => Err(file("changed while it was copied").into()),
+            Answer::Failed(message) => Err(self.lost(format!("{}: {message}", source.place(from)))),
+        }
     }
 
     /// Writes an object into `file`, however large it is.
@@ -342,16 +312,16 @@ impl Bucket {
                 Kind::File { path: place, message: "changed while it was copied".into() }.into()
             }
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
-                refused(&self.spec, &format!("refuses access to {place}: {message}"))
+                self.spec.refused(&format!("refuses access to {place}: {message}"))
             }
-            E::Generic { .. } if is_final(&message) => refused(&self.spec, &format!("{place}: {message}")),
-            E::Generic { .. } | E::JoinError { .. } => Kind::Lost {
-                server: format!("the store {}", label(&self.spec)),
-                message: format!("{place}: {message}"),
-            }
-            .into(),
-            _ => refused(&self.spec, &format!("{place}: {message}")),
+            E::Generic { .. } if is_final(&message) => self.spec.refused(&format!("{place}: {message}")),
+            E::Generic { .. } | E::JoinError { .. } => self.lost(format!("{place}: {message}")),
+            _ => self.spec.refused(&format!("{place}: {message}")),
         }
+    }
+
+    fn lost(&self, message: String) -> Error {
+        Kind::Lost { server: format!("the store {}", self.spec.label()), message }.into()
     }
 }
 
@@ -404,21 +374,14 @@ impl Drop for Parts {
     }
 }
 
-pub(super) fn part_size(size: u64) -> u64 {
+#[must_use]
+pub fn part_size(size: u64) -> u64 {
     PART.max(size.div_ceil(MAX_PARTS))
 }
 
 fn known(meta: &ObjectMeta) -> Meta {
     let etag = meta.e_tag.clone();
     Meta { size: meta.size, modified: Some(meta.last_modified.into()), etag }
-}
-
-fn label(spec: &BucketSpec) -> String {
-    format!("'{}' ({}/{})", spec.name, spec.endpoint, spec.bucket)
-}
-
-fn refused(spec: &BucketSpec, message: &str) -> Error {
-    Kind::Store { store: label(spec), message: message.to_owned() }.into()
 }
 
 /// True if the service understood the request and will answer the same again.
@@ -431,23 +394,12 @@ fn is_final(message: &str) -> bool {
 /// The words of an error without the service's XML, which may repeat whole requests, keys included.
 fn words(text: &str) -> String {
     let Some(begin) = text.find('<') else { return text.to_owned() };
-    let inner = |tag: &str| {
-        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-        let from = text.find(&open)? + open.len();
-        Some(text[from..].split_once(&close)?.0)
-    };
-    let said = [inner("Code"), inner("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let said = [element(text, "Code"), element(text, "Message")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(": ");
     format!("{}{said}", &text[..begin])
-}
-
-async fn region_of(spec: &BucketSpec, options: &ClientOptions) -> String {
-    let host = spec.endpoint.split("://").nth(1).unwrap_or(&spec.endpoint);
-    let host = host.split([':', '/']).next().unwrap_or_default();
-    let Some(service) = host.strip_suffix(".amazonaws.com") else { return "us-east-1".into() };
-    if let Some(region) = service.strip_prefix("s3.").or_else(|| service.strip_prefix("s3-")) {
-        return region.trim_start_matches("dualstack.").to_owned();
-    }
-    resolve_bucket_region(&spec.bucket, options).await.unwrap_or_else(|_| "us-east-1".into())
 }
 
 #[cfg(test)]
@@ -459,16 +411,6 @@ mod tests {
         let text = "status code: 403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code>\
                     <Message>no</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
         assert_eq!(words(text), "status code: 403 Forbidden: SignatureDoesNotMatch: no");
-    }
-
-    #[test]
-    fn a_specs_debug_output_shows_no_secret() {
-        let spec: BucketSpec = serde_json::from_str(
-            r#"{"name": "raw", "endpoint": "http://h", "bucket": "b", "access_key": "AKIA", "secret_key": "hush"}"#,
-        )
-        .expect("valid");
-        let shown = format!("{spec:?}");
-        assert!(!shown.contains("AKIA") && !shown.contains("hush"), "{shown}");
     }
 
     #[test]

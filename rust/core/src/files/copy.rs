@@ -26,6 +26,8 @@ pub struct Object<'a> {
     pub md5: Option<[u8; 16]>,
     /// The size of the source, where it is known.
     pub size: Option<u64>,
+    /// The tag of the source, where a listing told it.
+    pub etag: Option<&'a str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,7 +295,7 @@ mod tests {
 
     fn object<'a>(source: &'a str, destination: &'a str, contents: &[u8]) -> Object<'a> {
         let md5 = Some(Md5::digest(contents).into());
-        Object { source, destination, prefix: b"", md5, size: Some(contents.len() as u64) }
+        Object { source, destination, prefix: b"", md5, size: Some(contents.len() as u64), etag: None }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::Access;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::store::Meta;
@@ -53,9 +54,7 @@ impl Folder {
     pub fn meta(&self, path: &str) -> Result<Option<Meta>> {
         let file = self.file(path)?;
         match fs::metadata(&file) {
-            Ok(found) if found.is_file() => {
-                Ok(Some(Meta { size: found.len(), modified: found.modified().ok(), etag: None }))
-            }
+            Ok(found) if found.is_file() => Ok(Some(meta_of(&found))),
             Ok(_) => Ok(None),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
@@ -64,7 +63,24 @@ impl Folder {
         }
     }
 
-    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+    pub fn is_empty(&self, prefix: &str) -> Result<bool> {
+        let folder = self.file(prefix)?;
+        match fs::read_dir(&folder) {
+            Ok(mut entries) => Ok(entries.next().is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(unreadable(&folder, &error)),
+        }
+    }
+
+    pub fn may_write(&self) -> Result<Option<bool>> {
+        let asked = Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::access(&self.root, asked) {
+            Ok(()) => Ok(Some(true)),
+            Err(error) => Err(self.unwritable(&self.root, &error.into())),
+        }
+    }
+
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
         // Stores are often spread over disks by links between folders; one that leads back is followed once.
         let mut seen = HashSet::new();
         let mut folders = vec![self.file(prefix)?];
@@ -87,7 +103,7 @@ impl Folder {
                         }
                         .into());
                     };
-                    each(relative.to_owned(), found.len())?;
+                    each(relative.to_owned(), meta_of(&found))?;
                 }
             }
         }
@@ -213,6 +229,10 @@ impl Drop for Temporary {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn meta_of(found: &fs::Metadata) -> Meta {
+    Meta { size: found.len(), modified: found.modified().ok(), etag: None }
 }
 
 fn is_part(path: &Path) -> bool {

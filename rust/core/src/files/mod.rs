@@ -4,5 +4,7 @@ pub mod bucket;
 pub mod copy;
 pub mod folder;
 pub mod memory;
-mod remote;
+pub(crate) mod remote;
+pub mod service;
 pub mod store;
+mod within;

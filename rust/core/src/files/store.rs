@@ -1,14 +1,14 @@
-//! A store: a folder, or a place in a bucket of an S3 service.
+//! A store: a folder, or a place in a bucket of a service.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
 
-use super::bucket::{Bucket, BucketSpec};
+use super::bucket::Bucket;
 use super::folder::Folder;
+use super::service::BucketSpec;
 use crate::error::{Kind, Result};
 
 /// A store as a plan names it.
@@ -16,18 +16,7 @@ use crate::error::{Kind, Result};
 #[serde(tag = "protocol", rename_all = "lowercase")]
 pub enum StoreSpec {
     File { name: String, location: PathBuf },
-    S3(BucketSpec),
-}
-
-/// A word that no error, log or debug output may show.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub(super) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("…")
-    }
+    Bucket(BucketSpec),
 }
 
 /// What a store knows of an object without reading it.
@@ -59,16 +48,8 @@ pub struct Stores {
 impl Stores {
     /// Opens both and looks whether they are there and let us in. `into` is where in the destination objects will go.
     pub fn open(source: &StoreSpec, destination: &StoreSpec, into: &str) -> Result<Self> {
-        let remote = [source, destination].iter().any(|spec| matches!(spec, StoreSpec::S3(_)));
-        let runtime = remote.then(runtime).transpose()?;
-        let open = |spec: &StoreSpec| match (spec, &runtime) {
-            (StoreSpec::S3(spec), Some(runtime)) => {
-                Bucket::open(spec, runtime.handle().clone()).map(Store::Bucket)
-            }
-            (StoreSpec::File { name, location }, _) => Folder::open(name, location).map(Store::Folder),
-            (StoreSpec::S3(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
-        };
-        let (source, destination) = (open(source)?, open(destination)?);
+        let runtime = [source, destination].iter().any(|spec| spec.is_remote()).then(runtime).transpose()?;
+        let (source, destination) = (source.open(runtime.as_ref())?, destination.open(runtime.as_ref())?);
         if let Store::Bucket(bucket) = &source {
             bucket.is_empty("")?;
         }
@@ -85,13 +66,32 @@ impl Stores {
     }
 }
 
-/// Opens one store, with what drives its requests if it is a bucket.
-pub fn open(spec: &StoreSpec) -> Result<(Store, Option<Runtime>)> {
-    match spec {
-        StoreSpec::File { name, location } => Ok((Store::Folder(Folder::open(name, location)?), None)),
-        StoreSpec::S3(spec) => {
-            let runtime = runtime()?;
-            Ok((Store::Bucket(Bucket::open(spec, runtime.handle().clone())?), Some(runtime)))
+/// One store, and what drives its requests.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    _runtime: Option<Runtime>,
+}
+
+impl Opened {
+    pub fn open(spec: &StoreSpec) -> Result<Self> {
+        let runtime = spec.is_remote().then(runtime).transpose()?;
+        Ok(Self { store: spec.open(runtime.as_ref())?, _runtime: runtime })
+    }
+}
+
+impl StoreSpec {
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Bucket(_))
+    }
+
+    fn open(&self, runtime: Option<&Runtime>) -> Result<Store> {
+        match (self, runtime) {
+            (Self::Bucket(spec), Some(runtime)) => {
+                Bucket::open(spec, runtime.handle().clone()).map(Store::Bucket)
+            }
+            (Self::File { name, location }, _) => Folder::open(name, location).map(Store::Folder),
+            (Self::Bucket(_), None) => Err(Kind::Internal("a bucket without a runtime".into()).into()),
         }
     }
 }
@@ -122,6 +122,22 @@ impl Store {
         }
     }
 
+    /// True if nothing lies below `prefix`; fails if we may not look.
+    pub fn is_empty(&self, prefix: &str) -> Result<bool> {
+        match self {
+            Self::Folder(folder) => folder.is_empty(prefix),
+            Self::Bucket(bucket) => bucket.is_empty(prefix),
+        }
+    }
+
+    /// Whether an object can be written at `path`, without writing one. `None` if that cannot be told.
+    pub fn may_write(&self, path: &str) -> Result<Option<bool>> {
+        match self {
+            Self::Folder(folder) => folder.may_write(),
+            Self::Bucket(bucket) => bucket.may_write(path),
+        }
+    }
+
     /// True if both lead to the same object for every path.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
@@ -133,7 +149,7 @@ impl Store {
     }
 
     /// Calls `each` with the path and size of every object below `prefix`.
-    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, u64) -> Result<()>) -> Result<()> {
+    pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
         match self {
             Self::Folder(folder) => folder.list(prefix, each),
             Self::Bucket(bucket) => bucket.list(prefix, each),

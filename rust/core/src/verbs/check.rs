@@ -82,7 +82,7 @@ pub fn read_manifest(plan: &ManifestPlan, _: &Progress) -> Result<Manifest> {
 }
 
 /// What lies where an archive is or is to be.
-pub fn look(plan: &ManifestPlan, _: &Progress) -> Result<Holds> {
+pub fn state(plan: &ManifestPlan, _: &Progress) -> Result<Holds> {
     Place::open(&plan.archive)?.holds()
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::copy::default_lanes;
+pub(super) use super::copy::default_lanes;
 use super::pointers::TRACKING;
 use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns, base32};
 use crate::error::{At, Error, Kind, Result};
@@ -26,7 +26,7 @@ const MAX_ERRORS: usize = 1000;
 const BATCH_BYTES: usize = 16 << 10;
 const REMOTE_BATCH_BYTES: usize = 1 << 10;
 /// Requests that one verb has under way: a lane waits for one object.
-const REMOTE_LANES: usize = 32;
+pub(super) const REMOTE_LANES: usize = 32;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct FilesPlan {
@@ -200,8 +200,9 @@ fn copy_one(
         PointerKind::Filepath => row.contents_hash,
         PointerKind::Blob | PointerKind::Attach => Some(pointer.object_hash(row)),
     };
+    let size = Some(row.size);
     let object =
-        Object { source: &source, destination: &destination, prefix: &prefix, md5, size: Some(row.size) };
+        Object { source: &source, destination: &destination, prefix: &prefix, md5, size, etag: None };
     let in_place = source == destination && copier.stores.source.is_same_place(&copier.stores.destination);
     let done = retry(progress, || {
         if in_place { copier.look(&object).map(|()| Copied::Present) } else { copier.copy(&object, hand) }

@@ -5,6 +5,8 @@ pub mod check;
 pub mod compare;
 pub mod copy;
 pub mod files;
+pub mod look;
+pub mod orphans;
 pub mod pointers;
 pub mod restore;
 pub mod scan;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::files::{Counts, FilesSummary, lanes_of, yes};
 use crate::error::Result;
 use crate::files::copy::{Copier, Hand, Object};
-use crate::files::store::{StoreSpec, Stores};
+use crate::files::store::{Meta, StoreSpec, Stores};
 use crate::run::lanes::{retry, run};
 use crate::run::progress::Progress;
 
@@ -41,10 +41,10 @@ pub fn stores(plan: &StoresPlan, progress: &Progress) -> Result<FilesSummary> {
         &mut hands,
         |queue| {
             let (mut batch, mut bytes) = (Vec::new(), 0);
-            copier.stores.source.list(&plan.prefix, &mut |path, size| {
+            copier.stores.source.list(&plan.prefix, &mut |path, meta| {
                 progress.check()?;
-                batch.push((path, size));
-                bytes += size;
+                bytes += meta.size;
+                batch.push((path, meta));
                 if batch.len() < most && bytes < BATCH_BYTES {
                     return Ok(());
                 }
@@ -53,14 +53,20 @@ pub fn stores(plan: &StoresPlan, progress: &Progress) -> Result<FilesSummary> {
             })?;
             queue.put(batch)
         },
-        |hand, batch: Vec<(String, u64)>| {
-            for (path, size) in batch {
+        |hand, batch: Vec<(String, Meta)>| {
+            for (path, meta) in batch {
                 progress.check()?;
-                let object =
-                    Object { source: &path, destination: &path, prefix: b"", md5: None, size: Some(size) };
+                let object = Object {
+                    source: &path,
+                    destination: &path,
+                    prefix: b"",
+                    md5: None,
+                    size: Some(meta.size),
+                    etag: meta.etag.as_deref(),
+                };
                 let done = retry(progress, || copier.copy(&object, hand));
                 counts.note(String::new(), path, done)?;
-                progress.add(1, size);
+                progress.add(1, meta.size);
             }
             copier.settle(hand)
         },

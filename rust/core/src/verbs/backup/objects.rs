@@ -119,7 +119,8 @@ fn keep(
     let (bytes, blake3) = match archive {
         Place::Folder(root) => {
             let into = Folder::open("archive", root)?;
-            let one = Object { source: &object, destination: &path, prefix: &[], md5, size: None };
+            let one =
+                Object { source: &object, destination: &path, prefix: &[], md5, size: None, etag: None };
             copy_at_once(from, &into, &one, md5.is_some(), hand)?;
             blake3_of(&archive.read(&path)?, &path)?
         }

@@ -1,0 +1,173 @@
+//! Copies that an S3 service makes by itself, from one of its buckets to another. The library copies within one bucket only.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderValue, InvalidHeaderValue};
+use http::{Method, StatusCode};
+use object_store::ClientOptions;
+use object_store::aws::{AmazonS3, AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
+use object_store::path::Path;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The service copies no more than this in one request.
+pub const COPY_MAX: u64 = 5 << 30;
+/// What a service may take for that.
+const COPY_TIME: Duration = Duration::from_secs(900);
+/// What a key may hold as it is, by the rules of the signature.
+const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Copies into one bucket.
+#[derive(Debug)]
+pub struct Within {
+    client: HttpClient,
+    credentials: AwsCredentialProvider,
+    region: String,
+    /// The endpoint and the bucket.
+    url: String,
+    off: AtomicBool,
+}
+
+/// An object in a bucket of the service.
+#[derive(Debug, Clone, Copy)]
+pub struct From<'a> {
+    pub bucket: &'a str,
+    pub key: &'a Path,
+    /// Its tag; the service copies nothing that has another by now.
+    pub etag: Option<&'a str>,
+}
+
+/// What a service answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is copied, and has this tag.
+    Copied(Option<String>),
+    /// It does not copy, or these credentials may not let it: the bytes have to pass here.
+    Refused,
+    NotFound,
+    Changed,
+    /// It may do so when it is asked again.
+    Failed(String),
+}
+
+impl Within {
+    pub fn new(
+        bucket: &AmazonS3,
+        options: &ClientOptions,
+        endpoint: &str,
+        name: &str,
+        region: String,
+    ) -> object_store::Result<Self> {
+        // While a service copies a large object it may be silent.
+        let options = options.clone().with_read_timeout(COPY_TIME).with_timeout(COPY_TIME);
+        Ok(Self {
+            client: ReqwestConnector::default().connect(&options)?,
+            credentials: bucket.credentials().clone(),
+            region,
+            url: format!("{}/{name}", endpoint.trim_end_matches('/')),
+            off: AtomicBool::new(false),
+        })
+    }
+
+    /// True if it makes no sense to ask: the service refused, or its copies could not be proved.
+    pub fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
+    }
+
+    pub fn turn_off(&self) {
+        self.off.store(true, Ordering::Relaxed);
+    }
+
+    pub async fn copy(&self, from: From<'_>, to: &Path) -> Answer {
+        let request = match self.request(from, to).await {
+            Ok(request) => request,
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
+        let response = match self.client.execute(request).await {
+            Ok(response) => response,
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
+        let status = response.status();
+        match response.into_body().bytes().await {
+            Ok(body) => read(status, &String::from_utf8_lossy(&body)),
+            Err(error) => Answer::Failed(error.to_string()),
+        }
+    }
+
+    async fn request(&self, from: From<'_>, to: &Path) -> Result<HttpRequest, Box<dyn std::error::Error>> {
+        let source = format!("{}/{}", from.bucket, encoded(from.key));
+        let mut request = http::Request::builder()
+            .method(Method::PUT)
+            .uri(format!("{}/{}", self.url, encoded(to)))
+            .header(CONTENT_LENGTH, 0)
+            .header("x-amz-copy-source", header(&source)?)
+            .body(HttpRequestBody::empty())?;
+        if let Some(etag) = from.etag {
+            request.headers_mut().insert("x-amz-copy-source-if-match", header(etag)?);
+        }
+        let credentials = self.credentials.get_credential().await?;
+        AwsAuthorizer::new(&credentials, "s3", &self.region).try_authorize(&mut request, None)?;
+        Ok(request)
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_str(text)
+}
+
+fn encoded(key: &Path) -> String {
+    utf8_percent_encode(key.as_ref(), KEY).to_string()
+}
+
+fn read(status: StatusCode, body: &str) -> Answer {
+    let code = element(body, "Code").unwrap_or_default();
+    if status.is_success() {
+        // A copy that fails after it has begun is told in the body of an answer that says all is well.
+        return match element(body, "ETag") {
+            Some(etag) => Answer::Copied(Some(etag.replace("&quot;", "\"").replace("&#34;", "\""))),
+            None if body.contains("<CopyObjectResult") => Answer::Copied(None),
+            None => Answer::Failed(format!("it answered {status} and then: {code}")),
+        };
+    }
+    match status {
+        StatusCode::NOT_FOUND if code == "NoSuchKey" => Answer::NotFound,
+        StatusCode::PRECONDITION_FAILED => Answer::Changed,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Answer::Failed(format!("{status}: {code}"))
+        }
+        _ if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED => Answer::Refused,
+        _ => Answer::Failed(format!("{status}: {code}")),
+    }
+}
+
+/// The text of the first element of this name.
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let from = xml.find(&open)? + open.len();
+    Some(xml[from..].split_once(&close)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_by_its_body_too() {
+        let done = "<CopyObjectResult><ETag>&quot;ab&quot;</ETag></CopyObjectResult>";
+        assert_eq!(read(StatusCode::OK, done), Answer::Copied(Some("\"ab\"".into())));
+        let failed = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>";
+        assert!(
+            matches!(read(StatusCode::OK, failed), Answer::Failed(said) if said.contains("InternalError"))
+        );
+        assert!(matches!(read(StatusCode::OK, ""), Answer::Failed(_)));
+        assert_eq!(read(StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>"), Answer::Refused);
+        assert!(matches!(read(StatusCode::SERVICE_UNAVAILABLE, ""), Answer::Failed(_)));
+    }
+
+    #[test]
+    fn keys_are_encoded_as_signatures_want_it() {
+        let key = Path::parse("a b/ü+%1'.x~_-").expect("a key");
+        assert_eq!(encoded(&key), "a%20b/%C3%BC%2B%251%27.x~_-");
+    }
+}
