@@ -222,11 +222,11 @@ def collect(release: str, small: Small, folder: Path, stores: dict[str, Any]) ->
     run_by_client(release, small.server, folder, program, *small.map.values())
 
 
-def test_of_gcs_stores_only_pointers_are_migrated(small: Small) -> None:
-    gcs = {"protocol": "gcs", "bucket": "lab", "location": "raw"}
-    stores = {"source_stores": {"raw": gcs}, "dest_stores": {"raw": gcs}}
+def test_of_stores_of_plugins_only_pointers_are_migrated(small: Small) -> None:
+    lakefs = {"protocol": "lakefs", "location": "raw"}
+    stores = {"source_stores": {"raw": lakefs}, "dest_stores": {"raw": lakefs}}
     server, copy = small.server.url, f"{small.rig}_v20"
-    with pytest.raises(InvalidArgument, match="gcs store 'raw'"):
+    with pytest.raises(InvalidArgument, match="lakefs store 'raw'"):
         migrate(small.map, connection=server, **stores)
     for source, dest in small.map.items():
         create_parallel_schema(source, dest, True, schema_map=small.map, connection=server)
