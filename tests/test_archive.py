@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import environments
@@ -24,6 +26,7 @@ from datajoint_migrate import (
     Mismatch,
     NotFound,
     StoreMissing,
+    restore_schema,
 )
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.catalog.programs import read_programs
@@ -68,7 +71,7 @@ SELECT i, IF(i = 90000, '0000-00-00 00:00:00', '2024-01-01'), REPEAT('x', 80) FR
 
 @pytest.fixture
 def small(mysql: Server, fresh: Fresh, tmp_path: Path) -> Small:
-    fresh(mysql, "arc_rig", "arc_lab", BACK)
+    fresh(mysql, "arc_rig", "arc_lab", BACK, f"{BACK}_restoring")
     return make(mysql, "arc", tmp_path / "store")
 
 
@@ -508,6 +511,28 @@ def test_damage_is_found_and_the_file_is_named(small: Small, archive: Path, name
         load_archive(resolve(small.server.url), archived, BACK)
 
 
+@functools.cache
+def hasher() -> subprocess.Popen[bytes]:
+    """A process that answers lengths and bytes with BLAKE3 hashes; it ends when we do."""
+    code = (
+        "import sys, blake3\n"
+        "for line in sys.stdin.buffer:\n"
+        "    data = sys.stdin.buffer.read(int(line))\n"
+        "    print(blake3.blake3(data).hexdigest(), flush=True)\n"
+    )
+    words = [str(environments.python("readers")), "-c", code]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def blake3(data: bytes) -> str:
+    process = hasher()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{len(data)}\n".encode() + data)
+    process.stdin.flush()
+    return process.stdout.readline().decode().strip()
+
+
 def change(archive: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """The manifest, edited as by somebody who knows how."""
     path = archive / "manifest.json"
@@ -573,23 +598,18 @@ def nonsense(data: bytes, seed: int) -> bytes:
     return bytes(out)
 
 
-def test_a_file_of_nonsense_never_brings_the_engine_down(archive: Path, tmp_path: Path) -> None:
+def test_a_file_of_nonsense_never_brings_the_engine_down(archive: Path) -> None:
     """The hash in the manifest is made to match, so that the decoder sees it all."""
     file = archive / "tables" / "mouse" / "000000.parquet"
     variants = [nonsense(file.read_bytes(), seed) for seed in range(300)]
     variants += [b"", b"PAR1", file.read_bytes()[:40] + b"\xff\xff\xff\x7fPAR1"]
-    for number, data in enumerate(variants):
-        (tmp_path / f"{number}.bin").write_bytes(data)
-    code = "import sys, blake3; print(*(blake3.blake3(open(f, 'rb').read()).hexdigest()"
-    code += " for f in sys.argv[1:]))"
-    files = [str(tmp_path / f"{number}.bin") for number in range(len(variants))]
-    words = [str(environments.python("readers")), "-c", code, *files]
-    hashes = subprocess.run(words, capture_output=True, check=True, text=True).stdout.split()
     found = 0
-    for data, hashed in zip(variants, hashes, strict=True):
+    for data in variants:
         file.write_bytes(data)
 
-        def edit(manifest: dict[str, Any], size: int = len(data), digest: str = hashed) -> None:
+        def edit(
+            manifest: dict[str, Any], size: int = len(data), digest: str = blake3(data)
+        ) -> None:
             mice = table_of(manifest, "mouse")
             manifest["totals"]["bytes"] += size - mice["bytes"]
             mice["bytes"] = size
@@ -601,6 +621,48 @@ def test_a_file_of_nonsense_never_brings_the_engine_down(archive: Path, tmp_path
         found += len(problems)
     # What is left are bytes that no reader looks at, such as statistics.
     assert found > len(variants) // 3
+
+
+def regions(file: Path) -> dict[str, int]:
+    """A byte of each kind that a Parquet file has, by where it is."""
+    data, group = file.read_bytes(), pq.ParquetFile(file).metadata.row_group(0)
+    footer = int.from_bytes(data[-8:-4], "little")
+    places = {"first magic": 1, "footer": len(data) - 8 - footer // 2}
+    places |= {"footer's length": len(data) - 7, "last magic": len(data) - 1}
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.dictionary_page_offset or column.data_page_offset
+        places[f"page header {number}"] = start
+        places[f"page {number}"] = start + column.total_compressed_size - 1
+    return places
+
+
+def test_no_byte_of_any_region_may_differ(small: Small, archive: Path) -> None:
+    files = sorted(archive.rglob("*.parquet"))
+    tried = [(file, name, at) for file in files for name, at in regions(file).items()]
+    assert len({name for _, name, _ in tried}) > 8
+    for file, name, at in tried:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        problems = check_backup(archive)["problems"]
+        named = file.relative_to(archive).as_posix()
+        assert [problem["file"] for problem in problems] == [named], (name, at)
+        file.write_bytes(whole)
+    assert not small.server.sql(f"SHOW DATABASES LIKE '{BACK}%'")
+    assert check_backup(archive)["ok"]
+
+
+@pytest.mark.parametrize("name", ["page 0", "footer", "first magic"])
+def test_a_restore_of_a_damaged_archive_names_the_file_and_makes_nothing(
+    small: Small, archive: Path, name: str
+) -> None:
+    file = archive / "tables" / "mouse" / "000000.parquet"
+    data = bytearray(file.read_bytes())
+    data[regions(file)[name]] ^= 4
+    file.write_bytes(data)
+    with pytest.raises(ArchiveFailed, match=r"mouse/000000\.parquet"):
+        restore_schema(str(archive), BACK, connection=small.server.url)
+    assert not small.server.sql(f"SHOW DATABASES LIKE '{BACK}'")
 
 
 # -- parts of an archive -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -19,6 +20,7 @@ from mysql.connector.abstracts import MySQLConnectionAbstract
 
 from datajoint_migrate.catalog.refusals import explained
 from datajoint_migrate.catalog.silence import judged
+from datajoint_migrate.catalog.sql import PARAMETER
 from datajoint_migrate.errors import ConnectionFailed, InvalidArgument
 
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
@@ -116,7 +118,7 @@ class Session:
         with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
-                cursor.execute(sql, tuple(params))
+                cursor.execute(self._bound(sql, params))
                 if not cursor.description:
                     return []
                 binary = [_is_binary(column) for column in cursor.description]
@@ -130,13 +132,32 @@ class Session:
         with explained(self.server, sql), self._judged():
             cursor = self.connector.cursor()
             try:
-                cursor.execute(sql, tuple(params))
+                cursor.execute(self._bound(sql, params))
                 return int(cursor.rowcount)
             finally:
                 cursor.close()
 
     def _judged(self) -> AbstractContextManager[None]:
         return judged(self.connector, self.server.read_timeout, lambda: _connect(self.server))
+
+    def _bound(self, sql: str, params: Sequence[Any]) -> Any:
+        """The statement with its values, of which the connector would put some into names.
+
+        With values it is bytes, which the connector takes though its types do not say so.
+        """
+        if not params:
+            return sql
+        converter = cast(Any, self.connector.converter)
+        values = [_literal(converter, value) for value in params]
+        values.reverse()
+
+        def put(match: re.Match[bytes]) -> bytes:
+            return match[0] if match["value"] is None else values.pop()
+
+        bound = PARAMETER.sub(put, sql.encode())
+        if values:
+            raise ValueError(f"{len(values)} values have no place in {sql!r}")
+        return bound
 
     def close(self) -> None:
         """End the connection; closing twice is harmless."""
@@ -239,6 +260,12 @@ def _insist_on_tls(server: Server, connection: MySQLConnectionAbstract) -> None:
             f"{server.ssl_mode!r}",
             hint="enable TLS on the server, or use ssl_mode='preferred' on a trusted network",
         )
+
+
+def _literal(converter: Any, value: Any) -> bytes:
+    # The connector remembers the sql_mode of its first statement, which was the server's default.
+    plain = converter.escape(converter.to_mysql(value), SQL_MODE)
+    return bytes(plain if isinstance(value, Decimal) else converter.quote(plain))
 
 
 def _is_binary(column: Sequence[Any]) -> bool:

@@ -41,6 +41,11 @@ def _pattern(ansi_quotes: bool, escapes: bool) -> re.Pattern[str]:
     return re.compile(f"{COMMENT}|{BACKTICK}|{quoted}|{NUMBER_OR_WORD}|{REST}", re.DOTALL)
 
 
+# Where a statement has a value bound: `%s` in a name, a string or a comment is what it says.
+STRINGS = _string("'", True) + "|" + _string('"', True)
+PARAMETER = re.compile(f"{COMMENT}|{BACKTICK}|{STRINGS}|(?P<value>%s)".encode(), re.DOTALL)
+
+
 def words(sql: str, sql_mode: str = "") -> list[Word]:
     """The pieces of a statement made under `sql_mode`; joined again they are the statement."""
     modes = set(sql_mode.upper().split(","))
@@ -55,6 +60,20 @@ def words(sql: str, sql_mode: str = "") -> list[Word]:
         else:
             found.append(Word(kind, text, text if kind == "word" else ""))
     return found
+
+
+def ended(condition: str | None) -> str | None:
+    """A caller's condition that swallows nothing after it, even if it ends in a comment."""
+    return f"{condition}\n" if condition else None
+
+
+def unquoted(text: str) -> list[str]:
+    """The names in `` `lab`.`mouse` `` or `` `lab`.mouse ``; a bare one is itself."""
+    parts, rest = [], text.strip()
+    while match := re.match(BACKTICK + r"(?:\.|$)", rest):
+        parts.append(match["name"][1:-1].replace("``", "`"))
+        rest = rest[match.end() :]
+    return [*parts, rest] if rest or not parts else parts
 
 
 def words_of(sql: str, sql_mode: str = "") -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.errors import InvalidArgument, NotFound
 
 # The heading parser of 0.14.6 and of 2.x: type from the first character up to the next colon.
@@ -336,8 +337,8 @@ def find_table(schema: Schema, name: str) -> Table:
     several tables have that class name.
     """
     plain = name.strip()
-    if plain.startswith("`"):
-        plain = plain.split("`.`")[-1].strip("`")
+    if plain not in schema.tables:
+        plain = unquoted(plain)[-1]
     if plain in schema.tables:
         return schema.tables[plain]
     matches = [

@@ -11,6 +11,7 @@ from typing import Any
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import External, externals_of
+from datajoint_migrate.catalog.sql import ended
 from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
 from datajoint_migrate.errors import (
     DestinationNotEmpty,
@@ -178,6 +179,7 @@ def copy_table_data(
             copy_files=copy_files,
             adapters=adapters,
         )
+        where_clause = ended(where_clause)
         prove(ends.source, source, loading.match, where_clause)
         prove_tracked(ends.source, loading.pointed())
         jobs = file_jobs(loading.pointed())

@@ -9,6 +9,7 @@ from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch, NotFound
 from datajoint_migrate.steps.copying import (
@@ -242,15 +243,17 @@ def _check_limit(limit: Any) -> None:
 
 
 def _find(sources: Mapping[str, Schema], name: str) -> Table:
-    plain = name.replace("`", "")
+    parts = unquoted(name)
     for schema in sources.values():
-        if plain.startswith(schema.name + "."):
-            return _usable(find_table(schema, plain.removeprefix(schema.name + ".")))
+        if parts[:-1] == [schema.name]:
+            return _usable(find_table(schema, parts[-1]))
+        if name.startswith(schema.name + "."):
+            return _usable(find_table(schema, name.removeprefix(schema.name + ".")))
     found = []
     missing: NotFound | None = None
     for schema in sources.values():
         try:
-            found.append(find_table(schema, plain))
+            found.append(find_table(schema, name))
         except NotFound as error:
             missing = missing or error
     if len(found) > 1:

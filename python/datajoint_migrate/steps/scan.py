@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from datajoint_migrate import _core
+from datajoint_migrate.catalog.sql import ended
 from datajoint_migrate.catalog.tables import find_table, read_schema
 from datajoint_migrate.steps.moving.ends import schema_of
 from datajoint_migrate.steps.moving.plan import CHUNK_BYTES, LANES, key_index
@@ -43,7 +44,7 @@ def scan(
             "key": list(found.walk_key),
             "index": key_index(found),
             "columns": chosen,
-            "where_clause": where_clause,
+            "where_clause": ended(where_clause),
             "lanes": lanes,
             "chunk_bytes": CHUNK_BYTES,
             "batch_bytes": BATCH_BYTES,

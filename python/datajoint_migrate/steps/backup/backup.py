@@ -341,7 +341,7 @@ def _orphans(ends: Ends, job: _Job, there: Schema) -> tuple[list[str], list[str]
     found += find_orphans(
         ends.source, [outward_keys(table, job.source.name) for table in job.source.tables.values()]
     )
-    names = [key_name(each["table"].split(".", 1)[1], each["constraint"]) for each in found]
+    names = [key_name(each["name"], each["constraint"]) for each in found]
     notes = [
         f"{each['table']}: rows refer to rows that {each['references']} does not have, as in"
         f" {job.source.name}: {each['keys'][:3]}"

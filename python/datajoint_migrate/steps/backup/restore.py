@@ -269,7 +269,7 @@ def _refuse_orphans(
     session: Session, origin: Origin, exchange: Exchange, tables: list[Table], *, outward: bool
 ) -> None:
     for orphan in find_orphans(session, tables):
-        table = orphan["table"].split(".", 1)[1]
+        table = orphan["name"]
         # An archive does not say which keys into other schemas held; its own rows it does prove.
         known = origin.archived is None or not outward
         if origin.record is not None:

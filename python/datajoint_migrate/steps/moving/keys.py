@@ -24,7 +24,9 @@ def _orphan_condition(key: ForeignKey) -> str:
 
 
 def find_orphans(session: Session, tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """Rows whose foreign key has no parent: `table`, `constraint`, `references`, `keys` (a few).
+    """Rows whose foreign key has no parent.
+
+    Each: `table`, its bare `name`, `constraint`, `references`, `keys` (a few).
 
     A parent table that does not exist counts as one without rows.
     """
@@ -36,6 +38,7 @@ def find_orphans(session: Session, tables: Iterable[Table]) -> list[dict[str, An
                 found.append(
                     {
                         "table": f"{table.schema}.{table.name}",
+                        "name": table.name,
                         "constraint": key.name,
                         "references": f"{key.ref_schema}.{key.ref_table}",
                         "keys": keys,
