@@ -11,6 +11,9 @@ import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
     Config,
     Json,
+    Load,
+    PauseFile,
+    Rate,
     Url,
     app,
     leave,
@@ -135,20 +138,31 @@ def compare(
     test: str,
     table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
     tolerance: Annotated[float, typer.Option(help="Of floats, absolute or relative.")] = 1e-6,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
 ) -> None:
     """Compare two schemas row by row; exit 2 when they differ."""
     with running("compare", json) as output:
-        ends = load(config, connection).ends()
+        settings = load(config, connection)
+        ends = settings.ends()
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
         with output.progress() as on_event:
             if table is None:
-                found = djm.compare_schemas(prod, test, tolerance, on_event=on_event, **ends)
+                found = djm.compare_schemas(
+                    prod, test, tolerance, on_event=on_event, **ends, **limits
+                )
                 tables = found["tables"]
             else:
                 found = djm.compare_query_results(
-                    prod, test, table, tolerance, on_event=on_event, **ends
+                    prod, test, table, tolerance, on_event=on_event, **ends, **limits
                 )
                 tables = {table: found}
         output.result(found)

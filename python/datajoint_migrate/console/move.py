@@ -11,6 +11,9 @@ import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
     Config,
     Json,
+    Load,
+    PauseFile,
+    Rate,
     Url,
     app,
     leave,
@@ -24,14 +27,23 @@ from datajoint_migrate.console.settings import load
 def run(
     file: Annotated[Path, typer.Argument(help="A plan file.")] = Path("migration.toml"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
     connection: Url = None,
     json: Json = False,
 ) -> None:
     """Migrate the schemas of a plan; run it again and it goes on where it was."""
     with running("run", json) as output:
         settings = with_schemas(load(file, connection), file)
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
         with output.progress() as on_event:
-            done = djm.migrate(**settings.job(), dry_run=dry_run, on_event=on_event)
+            job = settings.job() | limits
+            done = djm.migrate(**job, dry_run=dry_run, on_event=on_event)
         output.result(done)
         for line in done.get("plan", []):
             output.say(line)

@@ -135,6 +135,8 @@ class _Bars:
             self.task = self.bars.add_task("", verb=verb, table="", speed="")
         seconds = max(time.monotonic() - self.began, 0.001)
         speed = f"{rows / seconds:,.0f} rows/s {event['bytes'] / seconds / 1e6:,.0f} MB/s"
+        if event["paused"]:
+            speed = f"paused: {event['paused']}"
         if event["retries"]:
             speed += f", {event['retries']} retries"
         # Statistics may say less than there is.

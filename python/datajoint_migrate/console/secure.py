@@ -11,6 +11,9 @@ import datajoint_migrate as djm
 from datajoint_migrate.console.app import (
     Config,
     Json,
+    Load,
+    PauseFile,
+    Rate,
     Url,
     app,
     leave,
@@ -30,6 +33,9 @@ def backup(
         bool, typer.Option("--with-files", help="Objects of stores too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
@@ -37,6 +43,11 @@ def backup(
     """Copy a schema bit for bit, to another schema or into an archive."""
     with running("backup", json) as output:
         settings = load(config, connection)
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
         with output.progress() as on_event:
             done = djm.backup_schema(
                 schema,
@@ -44,6 +55,7 @@ def backup(
                 connection=settings.source,
                 with_files=with_files,
                 source_stores=settings.source_stores,
+                **limits,
                 dry_run=dry_run,
                 on_event=on_event,
             )

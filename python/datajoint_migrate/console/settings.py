@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from datajoint_migrate.errors import InvalidArgument, NotFound
 
 TABLES = ("source", "destination", "schemas", "options", "stores", "adapters", "final_names")
-OPTIONS = ("copy_files", "unsigned", "tolerance", "lanes", "assume_quiet")
+LIMITS = ("max_bytes_per_second", "max_load", "pause_file")
+OPTIONS = ("copy_files", "unsigned", "tolerance", "lanes", "assume_quiet", *LIMITS)
 STORES = ("source", "destination", "map")
 
 
@@ -39,6 +40,11 @@ class Settings:
     def ends(self) -> dict[str, Any]:
         """The keywords that say where."""
         return {"connection": self.source, "dest_connection": self.destination}
+
+    def limits(self, **said: Any) -> dict[str, Any]:
+        """The keywords that spare production: those of the command line, then of the file."""
+        kept = {name: self.options.get(name) for name in LIMITS}
+        return kept | {name: value for name, value in said.items() if value is not None}
 
     def stores(self) -> dict[str, Any]:
         """The keywords that say where files are."""

@@ -84,6 +84,11 @@ impl Wire {
         self.large = Vec::new();
     }
 
+    /// Hangs up.
+    pub fn close(&mut self) {
+        self.transport = None;
+    }
+
     fn closed(&self) -> Error {
         self.lost(&io::Error::from(io::ErrorKind::NotConnected))
     }

@@ -9,3 +9,4 @@ pub mod pointers;
 pub mod restore;
 pub mod scan;
 pub mod stores;
+mod throttle;
