@@ -50,7 +50,7 @@ def compare_query_results(
     """
     check_tolerance(tolerance)
     throttle = Throttle(max_bytes_per_second, max_load, pause_file)
-    with open_ends(connection, dest_connection, throttle) as ends:
+    with open_ends(connection, dest_connection, throttle, looking=True) as ends:
         prod = read_schema(ends.source, prod_schema)
         test = read_schema(ends.destination, test_schema)
         try:
@@ -96,7 +96,7 @@ def compare_schemas(
     """
     check_tolerance(tolerance)
     throttle = Throttle(max_bytes_per_second, max_load, pause_file)
-    with open_ends(connection, dest_connection, throttle) as ends:
+    with open_ends(connection, dest_connection, throttle, looking=True) as ends:
         prod = read_schema(ends.source, prod_schema)
         test = read_schema(ends.destination, test_schema)
         found = compare_tables(

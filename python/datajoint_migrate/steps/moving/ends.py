@@ -33,18 +33,26 @@ class Ends:
 
 @contextmanager
 def open_ends(
-    connection: Any = None, dest_connection: Any = None, throttle: Throttle = FREE
+    connection: Any = None,
+    dest_connection: Any = None,
+    throttle: Throttle = FREE,
+    *,
+    looking: bool = False,
 ) -> Iterator[Ends]:
     """Connect to both ends. Without `dest_connection` both are on the server of `connection`.
 
-    The source session cannot write. The destination session checks no foreign keys, because
-    schemas that refer to each other can be made and filled in no order at all; whoever fills
-    them proves the keys afterwards.
+    The source session cannot write, nor can the other when the caller is only `looking`. The
+    destination session checks no foreign keys, because schemas that refer to each other can be
+    made and filled in no order at all; whoever fills them proves the keys afterwards.
     """
     origin = resolve(connection)
     target = origin if dest_connection is None else resolve(dest_connection)
-    with origin.session(read_only=True) as source, target.session() as destination:
-        destination.execute("SET SESSION foreign_key_checks = 0")
+    with (
+        origin.session(read_only=True) as source,
+        target.session(read_only=looking) as destination,
+    ):
+        if not looking:
+            destination.execute("SET SESSION foreign_key_checks = 0")
         same = dest_connection is None or source.server_id == destination.server_id
         yield Ends(source, destination, same, throttle)
 
