@@ -289,7 +289,8 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
                 else "fields: " + ", ".join(sorted(known)),
             )
         if value is not None:
-            values[name] = value
+            # A password of digits is a number in TOML.
+            values[name] = value if name == "port" else str(value)
     if "port" in values:
         values["port"] = _port(values["port"])
     if "ssl_mode" in values:
@@ -302,7 +303,9 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
 def _from_url(url: str) -> Server:
     # The URL may hold a password, so no message repeats it.
     parts = urlsplit(url)
-    if parts.scheme.split("+")[0] not in ("mysql", "mariadb") or not parts.netloc:
+    # After an unescaped / ? or # in a password the rest of it would be taken for the host.
+    astray = "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1
+    if parts.scheme.split("+")[0] not in ("mysql", "mariadb") or not parts.netloc or astray:
         raise InvalidArgument(
             "a connection URL must look like mysql://user:password@host:3306/",
             hint="characters such as @ and / in the password are written %40 and %2F",

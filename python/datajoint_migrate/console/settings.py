@@ -17,6 +17,7 @@ TABLES = ("source", "destination", "schemas", "options", "stores", "adapters", "
 LIMITS = ("max_bytes_per_second", "max_load", "pause_file")
 OPTIONS = ("copy_files", "unsigned", "tolerance", "lanes", "assume_quiet", *LIMITS)
 STORES = ("source", "destination", "map")
+SECRETS = ("access_key", "secret_key", "session_token")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def write(
 ) -> None:
     """Write a plan that `load` reads: `schemas`, each with a comment, and what was set already.
 
-    Passwords are left out. Raises `InvalidArgument` when the file is there.
+    Passwords and keys of stores are left out. Raises `InvalidArgument` when the file is there.
     """
     lines = ["# Run it with: dj-migrate run " + path.name, ""]
     for name, value in (("source", settings.source), ("destination", settings.destination)):
@@ -150,7 +151,12 @@ def write(
     for name, stores in (("source", settings.source_stores), ("destination", settings.dest_stores)):
         for store, spec in (stores or {}).items():
             lines += ["", f"[stores.{name}.{_key(store)}]"]
-            lines += [f"{_key(key)} = {_toml(value)}" for key, value in spec.items()]
+            lines += [
+                f"# {key} is not written here: give it, or the usual AWS variables or profile"
+                if key in SECRETS
+                else f"{_key(key)} = {_toml(value)}"
+                for key, value in spec.items()
+            ]
     for name, table in (
         ("stores.map", settings.store_map),
         ("adapters", settings.adapters),
