@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
+from datajoint_migrate.catalog.connector import Connector
 from datajoint_migrate.catalog.refusals import explained
 from datajoint_migrate.catalog.silence import judged
 from datajoint_migrate.catalog.sql import PARAMETER
@@ -25,6 +26,7 @@ from datajoint_migrate.errors import ConnectionFailed, InvalidArgument
 
 SslMode = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
 SSL_MODES: tuple[str, ...] = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
+INSISTING = ("required", "verify_ca", "verify_identity")
 
 # Zero dates and auto_increment keys of 0 are legal in old pipelines; DataJoint's own mode refuses
 # the first and silently renumbers the second.
@@ -61,6 +63,13 @@ class Server:
                 f"ssl_mode {self.ssl_mode!r} needs a certificate to verify against",
                 hint="give ssl_ca, the path of the authority's certificate",
             )
+        if bool(self.ssl_cert) != bool(self.ssl_key):
+            raise InvalidArgument("ssl_cert and ssl_key belong together", hint="give both, or none")
+        if self.unix_socket and self.ssl_mode in INSISTING:
+            raise InvalidArgument(
+                f"ssl_mode {self.ssl_mode!r} is for TCP, not for a socket of this machine",
+                hint="leave out unix_socket, or ssl_mode",
+            )
 
     @property
     def address(self) -> str:
@@ -87,6 +96,9 @@ class Session:
         self.read_only = read_only
         self.connector = _connect(server)
         try:
+            if read_only:
+                # First of all: nothing is said to production by a session that could write.
+                self.execute("SET SESSION TRANSACTION READ ONLY")
             banner = str(self.query("SELECT VERSION()")[0][0])
             self.is_mariadb = "mariadb" in banner.lower()
             self.version = tuple(int(part) for part in re.findall(r"\d+", banner)[:3])
@@ -100,7 +112,6 @@ class Session:
             self.execute(f"SET SESSION {name} = %s", (value,))
         if self.read_only:
             self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            self.execute("SET SESSION TRANSACTION READ ONLY")
 
     @property
     def server_id(self) -> str:
@@ -209,8 +220,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         "collation": "utf8mb4_general_ci",
         "autocommit": True,
         "connection_timeout": min(10, server.read_timeout),
-        # The C extension hands out text of information_schema in other types than the pure one.
-        "use_pure": True,
+        "insist": server.ssl_mode in INSISTING,
         "ssl_disabled": server.ssl_mode == "disabled",
     }
     if server.unix_socket:
@@ -220,8 +230,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
     if server.ssl_mode == "preferred" and (server.unix_socket or _is_loopback(server.host)):
         # What never leaves the machine gains nothing from TLS; an account may ask for it though.
         with suppress(mysql.connector.Error):
-            plain = mysql.connector.connect(**options | {"ssl_disabled": True})
-            return cast(MySQLConnectionAbstract, plain)
+            return Connector(**options | {"ssl_disabled": True})
     if server.ssl_mode != "disabled":
         options |= {
             name: value
@@ -231,10 +240,7 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
         options["ssl_verify_cert"] = server.ssl_mode in ("verify_ca", "verify_identity")
         options["ssl_verify_identity"] = server.ssl_mode == "verify_identity"
     with explained(server, "CONNECT"):
-        connection = cast(MySQLConnectionAbstract, mysql.connector.connect(**options))
-    if server.ssl_mode in ("required", "verify_ca", "verify_identity"):
-        _insist_on_tls(server, connection)
-    return connection
+        return Connector(**options)
 
 
 def _is_loopback(host: str) -> bool:
@@ -244,22 +250,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _insist_on_tls(server: Server, connection: MySQLConnectionAbstract) -> None:
-    cursor = connection.cursor()
-    try:
-        cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
-        row = cast("tuple[Any, ...] | None", cursor.fetchone())
-    finally:
-        cursor.close()
-    if not row or not row[1]:
-        connection.close()
-        raise ConnectionFailed(
-            f"the connection to {server.address} is not encrypted, but ssl_mode is "
-            f"{server.ssl_mode!r}",
-            hint="enable TLS on the server, or use ssl_mode='preferred' on a trusted network",
-        )
 
 
 def _literal(converter: Any, value: Any) -> bytes:
@@ -282,14 +272,20 @@ def _plain(value: Any, binary: bool) -> Any:
 # -- what the caller has -----------------------------------------------------------------------
 
 ALIASES = {"passwd": "password", "username": "user", "socket": "unix_socket"}
+# What pymysql's `ssl` dict, and so DataJoint's `use_tls`, may say besides its files.
+TLS_KEYS = {"ca", "cert", "key", "check_hostname", "verify_mode", "ssl"}
 
 
 def resolve(connection: Any = None) -> Server:
     """the server a caller means.
 
     `connection` is a `Server`, a DataJoint connection (0.14 or 2.x), a URL
-    `mysql://user:password@host:port/?ssl_mode=required`, a dict with the fields of `Server`, or
+    `mysql://user:password@host:port/?ssl-mode=required`, a dict with the fields of `Server`, or
     None for DataJoint's own configuration and then DJ_HOST, DJ_USER, DJ_PASS and DJ_PORT.
+
+    `ssl_mode` is that of MySQL's own clients; with `ssl_ca` and no mode it is `verify_ca`.
+    DataJoint's `use_tls` keeps its meaning: True encrypts, a dict with `ca` verifies certificate
+    and host name too.
 
     Raises `InvalidArgument` for anything else and `ConnectionFailed` when None finds no user.
     """
@@ -315,7 +311,11 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
     known = {item.name for item in fields(Server)}
     values: dict[str, Any] = {}
     for key, value in given.items():
-        name = ALIASES.get(key, key)
+        name = str(key).replace("-", "_")
+        name = ALIASES.get(name, name)
+        if name == "use_tls":
+            values = _tls(value) | values
+            continue
         if name not in known:
             close = get_close_matches(name, sorted(known), n=1)
             raise InvalidArgument(
@@ -325,18 +325,25 @@ def _from_fields(given: Mapping[str, Any]) -> Server:
                 else "fields: " + ", ".join(sorted(known)),
             )
         if value is not None:
-            values[name] = value
+            # A password of digits is a number in TOML.
+            values[name] = value if name == "port" else str(value)
     if "port" in values:
         values["port"] = _port(values["port"])
     if "read_timeout" in values:
         values["read_timeout"] = _seconds(values["read_timeout"])
+    if "ssl_mode" in values:
+        values["ssl_mode"] = str(values["ssl_mode"]).lower().replace("-", "_")
+    elif values.get("ssl_ca"):
+        values["ssl_mode"] = "verify_ca"
     return Server(**values)
 
 
 def _from_url(url: str) -> Server:
     # The URL may hold a password, so no message repeats it.
     parts = urlsplit(url)
-    if parts.scheme.split("+")[0] not in ("mysql", "mariadb") or not parts.netloc:
+    # After an unescaped / ? or # in a password the rest of it would be taken for the host.
+    astray = "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1
+    if parts.scheme.split("+")[0] not in ("mysql", "mariadb") or not parts.netloc or astray:
         raise InvalidArgument(
             "a connection URL must look like mysql://user:password@host:3306/",
             hint="characters such as @ and / in the password are written %40 and %2F",
@@ -360,19 +367,33 @@ def _from_datajoint(info: Mapping[str, Any]) -> Server:
     host, port = str(info.get("host") or "localhost"), ""
     if host.count(":") == 1:  # more of them are an IPv6 address
         host, port = host.split(":")
-    tls = info.get("ssl_input")
     values: dict[str, Any] = {
         "host": host,
         "port": _port(port or info.get("port") or 3306),
         "user": info.get("user") or "",
         "password": _secret(info.get("passwd")) or "",
     }
-    if isinstance(tls, Mapping):
-        values["ssl_mode"] = "verify_ca" if tls.get("ca") else "required"
-        values |= {f"ssl_{key}": tls[key] for key in ("ca", "cert", "key") if tls.get(key)}
-    elif tls is not None:
-        values["ssl_mode"] = "required" if tls else "disabled"
-    return Server(**values)
+    return Server(**values | _tls(info.get("ssl_input")))
+
+
+def _tls(wish: Any) -> dict[str, Any]:
+    """The fields of `Server` for DataJoint's `use_tls`, as pymysql reads it."""
+    if wish is None:
+        return {}
+    if not isinstance(wish, Mapping):
+        return {"ssl_mode": "required" if wish else "disabled"}
+    unknown = sorted(set(wish) - TLS_KEYS)
+    if unknown:
+        raise InvalidArgument(
+            f"use_tls has {unknown[0]!r}, which is not read here",
+            hint="give ca, cert, key, check_hostname and verify_mode",
+        )
+    verified = wish.get("verify_mode", True) not in (False, "none", "0", "false", "no")
+    mode = "verify_identity" if wish.get("check_hostname", True) else "verify_ca"
+    return {
+        "ssl_mode": mode if wish.get("ca") and verified else "required",
+        **{f"ssl_{key}": wish[key] for key in ("ca", "cert", "key") if wish.get(key)},
+    }
 
 
 def _from_configuration() -> Server:

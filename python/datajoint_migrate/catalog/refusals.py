@@ -24,6 +24,9 @@ LOGIN_REFUSED = {1045, 1698, 1862, 3118}
 UNREACHABLE = {
     1040, 1053, 1129, 1130, 1203, 1927, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 4031,
 }  # fmt: skip
+NEEDS_TLS = 3159
+# How TLS fails, in the words of OpenSSL and of the connector.
+TLS_MESSAGE = re.compile(r"ssl|tls\b|certificate|password in clear", re.IGNORECASE)
 REACH_HINT = "check that the server is running, and host and port"
 TLS_HINT = "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
 DENIED = {1044, 1142, 1143, 1227, 1370, 1410, 1419}
@@ -74,10 +77,17 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
             hint="check user and password, and from which hosts the user may connect",
             context=context,
         )
+    if sql == "CONNECT" and (error.errno == NEEDS_TLS or TLS_MESSAGE.search(message)):
+        return ConnectionFailed(
+            f"no trusted TLS connection to {server.address}: {message}",
+            code="DJM-1104",
+            hint=TLS_HINT,
+            context=context,
+        )
     if error.errno in UNREACHABLE or sql == "CONNECT":
         return ConnectionFailed(
             f"the server {server.address} cannot be reached: {message}",
-            hint=TLS_HINT if re.search("ssl|certificate", message, re.IGNORECASE) else REACH_HINT,
+            hint=REACH_HINT,
             context=context,
         )
     if error.errno in DENIED:

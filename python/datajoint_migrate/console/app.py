@@ -36,6 +36,15 @@ PLAN = Path("migration.toml")
 Url = Annotated[
     str | None, typer.Option("--connection", help="mysql://user@host:3306/, password in DJ_PASS.")
 ]
+Rate = Annotated[
+    int | None, typer.Option("--max-bytes-per-second", help="Read no faster from production.")
+]
+Load = Annotated[
+    str | None, typer.Option("--max-load", help="Pause above it: Threads_running=25, …")
+]
+PauseFile = Annotated[
+    Path | None, typer.Option("--pause-file", help="Pause while this file is there.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines instead of tables.")]
 
 

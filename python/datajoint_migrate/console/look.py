@@ -12,6 +12,9 @@ from datajoint_migrate.console.app import (
     PLAN,
     Config,
     Json,
+    Load,
+    PauseFile,
+    Rate,
     Url,
     app,
     leave,
@@ -163,14 +166,23 @@ def compare(
     test: str,
     table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
     tolerance: Annotated[float, typer.Option(help="Of floats, absolute or relative.")] = 1e-6,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
 ) -> None:
     """Compare two schemas row by row; exit 2 when they differ."""
     with running("compare", json, writes=False) as output:
+        settings = load(config, connection)
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
         said = {"prod": prod, "test": test, "table": table}
-        common = {**load(config, connection).ends(), "plan": config, "said": said}
+        common = {**settings.ends(), **limits, "plan": config, "said": said}
         if table is None:
             found = output.call(djm.compare_schemas, prod, test, tolerance, **common)
             tables = found["tables"]

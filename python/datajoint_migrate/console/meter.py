@@ -36,6 +36,7 @@ class Reading:
     seconds: float
     lanes: int | None
     retries: int
+    paused: str | None
 
     @property
     def unit(self) -> str:
@@ -96,6 +97,7 @@ class Meter:
             seconds=now - self._began,
             lanes=event.get("lanes"),
             retries=int(event["retries"]),
+            paused=event.get("paused"),
         )
 
 

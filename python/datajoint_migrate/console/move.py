@@ -12,7 +12,10 @@ from datajoint_migrate.console.app import (
     Config,
     DryRun,
     Json,
+    Load,
+    PauseFile,
     Plan,
+    Rate,
     Url,
     app,
     leave,
@@ -24,12 +27,24 @@ from datajoint_migrate.console.settings import load
 
 @app.command()
 def run(
-    file: Plan = PLAN, dry_run: DryRun = False, connection: Url = None, json: Json = False
+    file: Plan = PLAN,
+    dry_run: DryRun = False,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
+    connection: Url = None,
+    json: Json = False,
 ) -> None:
     """Migrate the schemas of a plan; run it again and it goes on where it was."""
     with running("run", json) as output:
         settings = with_schemas(load(file, connection), file)
-        done = output.call(djm.migrate, **settings.job(), dry_run=dry_run, plan=file)
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
+        job = settings.job() | limits
+        done = output.call(djm.migrate, **job, dry_run=dry_run, plan=file)
         if dry_run:
             return
         output.table(

@@ -136,6 +136,8 @@ def _whole(seen: Reading) -> str:
         said.append(f"{span(seen.seconds_left)} left")
     if seen.lanes:
         said.append(f"{seen.lanes} lanes")
+    if seen.paused:
+        said.append(f"paused: {seen.paused}")
     if seen.retries:
         said.append(f"{seen.retries} tried again")
     return ", ".join(said)

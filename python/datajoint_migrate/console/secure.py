@@ -12,7 +12,10 @@ from datajoint_migrate.console.app import (
     Config,
     DryRun,
     Json,
+    Load,
+    PauseFile,
     Plan,
+    Rate,
     Url,
     app,
     leave,
@@ -33,6 +36,9 @@ def backup(
         bool, typer.Option("--with-files", help="Objects of stores too.")
     ] = False,
     dry_run: DryRun = False,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
     config: Config = None,
     connection: Url = None,
     json: Json = False,
@@ -40,6 +46,11 @@ def backup(
     """Copy a schema bit for bit, to another schema or into an archive."""
     with running("backup", json) as output:
         settings = load(config, connection)
+        limits = settings.limits(
+            max_bytes_per_second=max_bytes_per_second,
+            max_load=max_load,
+            pause_file=pause_file,
+        )
         done = output.call(
             djm.backup_schema,
             schema,
@@ -47,6 +58,7 @@ def backup(
             connection=settings.source,
             with_files=with_files,
             source_stores=settings.source_stores,
+            **limits,
             dry_run=dry_run,
             plan=config,
             said={"schema": schema, "name": name},

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 from datajoint_migrate.errors import InvalidArgument, NotFound
 
 TABLES = ("source", "destination", "schemas", "options", "stores", "adapters", "final_names")
-OPTIONS = ("copy_files", "unsigned", "tolerance", "lanes", "assume_quiet")
+LIMITS = ("max_bytes_per_second", "max_load", "pause_file")
+OPTIONS = ("copy_files", "unsigned", "tolerance", "lanes", "assume_quiet", *LIMITS)
 STORES = ("source", "destination", "map")
+SECRETS = ("access_key", "secret_key", "session_token")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Settings:
     def ends(self) -> dict[str, Any]:
         """The keywords that say where."""
         return {"connection": self.source, "dest_connection": self.destination}
+
+    def limits(self, **said: Any) -> dict[str, Any]:
+        """The keywords that spare production: those of the command line, then of the file."""
+        kept = {name: self.options.get(name) for name in LIMITS}
+        return kept | {name: value for name, value in said.items() if value is not None}
 
     def stores(self) -> dict[str, Any]:
         """The keywords that say where files are."""
@@ -126,7 +133,7 @@ def write(
 ) -> None:
     """Write a plan that `load` reads: `schemas`, each with a comment, and what was set already.
 
-    Passwords are left out. Raises `InvalidArgument` when the file is there.
+    Passwords and keys of stores are left out. Raises `InvalidArgument` when the file is there.
     """
     lines = ["# Run it with: dj-migrate run " + path.name, ""]
     for name, value in (("source", settings.source), ("destination", settings.destination)):
@@ -144,7 +151,12 @@ def write(
     for name, stores in (("source", settings.source_stores), ("destination", settings.dest_stores)):
         for store, spec in (stores or {}).items():
             lines += ["", f"[stores.{name}.{_key(store)}]"]
-            lines += [f"{_key(key)} = {_toml(value)}" for key, value in spec.items()]
+            lines += [
+                f"# {key} is not written here: give it, or the usual AWS variables or profile"
+                if key in SECRETS
+                else f"{_key(key)} = {_toml(value)}"
+                for key, value in spec.items()
+            ]
     for name, table in (
         ("stores.map", settings.store_map),
         ("adapters", settings.adapters),

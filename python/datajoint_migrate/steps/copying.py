@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -40,6 +41,7 @@ from datajoint_migrate.steps.moving.pointers import (
     prove_tracked,
 )
 from datajoint_migrate.steps.moving.route import OnEvent, run_copy
+from datajoint_migrate.steps.moving.throttle import Throttle
 from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.charset import Charset
 
@@ -116,6 +118,9 @@ def copy_table_data(
     adapters: Mapping[str, str] | None = None,
     lanes: int = LANES,
     assume_quiet: bool = False,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
@@ -124,6 +129,11 @@ def copy_table_data(
     `table` is a class name (`Mouse`, `Session.Trial`) or a table name. `limit` takes the first
     rows in key order; `where_clause` is the caller's own SQL. `assume_quiet` vouches that nobody
     writes to the source meanwhile. A call that was interrupted is resumed by the same call.
+
+    `max_bytes_per_second` (of all connections together), `max_load` ("Threads_running=25", several
+    with commas) and `pause_file` spare production: above a limit, or while the file is there,
+    nothing is read from it. A snapshot stays open meanwhile, so the server keeps old versions of
+    rows that are written to (its undo log grows) until the call goes on and ends.
 
     With `closure` the rows bring along what they refer to, in whatever schema that is: parents,
     and parts with their master. On one server tables may hold rows already, and only those with
@@ -140,7 +150,8 @@ def copy_table_data(
     began = time.monotonic()
     if limit is not None and (isinstance(limit, bool) or limit < 0):
         raise InvalidArgument(f"limit is {limit!r}", hint="give a number of rows, 0 or more")
-    with open_ends(connection, dest_connection) as ends:
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
+    with open_ends(connection, dest_connection, throttle) as ends:
         if not dry_run:
             take_turn(ends.destination, [dest_schema])
         schema = read_schema(ends.source, source_schema)
@@ -221,6 +232,9 @@ def copy_all_data(
     charset: Charset = "keep",
     lanes: int = LANES,
     assume_quiet: bool = False,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
@@ -228,8 +242,8 @@ def copy_all_data(
 
     The destination's columns may be those of the source, of `create_parallel_schema`, or of the
     user's own 2.x classes. A destination that does not exist is made first, its external columns
-    as json, with `schema_map` and `charset` as in `create_parallel_schema`. Options as in
-    `copy_table_data`.
+    as json, with `schema_map` and `charset` as in `create_parallel_schema`. Options,
+    those that spare production among them, as in `copy_table_data`.
 
     Returns `tables_copied`, `rows_copied`, `time_taken`, `tables` (name → rows copied),
     `snapshot`, `files_copied`, `notes`; with `dry_run` also `plan`. Raises as `copy_table_data`.
@@ -245,7 +259,8 @@ def copy_all_data(
         "files_copied": 0,
         "notes": [],
     }
-    with open_ends(connection, dest_connection) as ends:
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
+    with open_ends(connection, dest_connection, throttle) as ends:
         if not dry_run:
             take_turn(ends.destination, [dest])
         schema = read_schema(ends.source, source)

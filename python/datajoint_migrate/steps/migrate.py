@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ from datajoint_migrate.steps.moving.pointers import (
 )
 from datajoint_migrate.steps.moving.route import copy_again, run_copy, source_name
 from datajoint_migrate.steps.moving.telling import OnEvent, tell
+from datajoint_migrate.steps.moving.throttle import Throttle
 from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.charset import Charset
 from datajoint_migrate.target.jobs import PREFIX as JOB_TABLES
@@ -98,6 +100,9 @@ def migrate(
     tolerance: float = 1e-6,
     lanes: int = LANES,
     assume_quiet: bool = False,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     connection: Any = None,
     dest_connection: Any = None,
     dry_run: bool = False,
@@ -115,6 +120,11 @@ def migrate(
     are the schemas' names after the cutover: by default the original's for one that is called
     `<original>_v20`.
 
+    `max_bytes_per_second` (of all connections together), `max_load` ("Threads_running=25", several
+    with commas) and `pause_file` spare production: above a limit, or while the file is there,
+    nothing is read from it. A snapshot stays open meanwhile, so the server keeps old versions of
+    rows that are written to (its undo log grows) until the call goes on and ends.
+
     Everything is checked before anything is written. A call that was interrupted is
     resumed by the same call; one that was finished does nothing but compare and verify again.
 
@@ -131,7 +141,8 @@ def migrate(
     began = time.monotonic()
     check_options("convert", unsigned, charset)
     check_tolerance(tolerance)
-    with open_ends(connection, dest_connection) as ends:
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
+    with open_ends(connection, dest_connection, throttle) as ends:
         check_names(dict(schema_map), ends.same_server)
         if not dry_run:
             take_turn(ends.destination, schema_map.values())

@@ -40,6 +40,8 @@ impl fmt::Display for Place {
 pub enum Kind {
     #[error("cannot connect to {server}: {message}")]
     Connect { server: String, message: String },
+    #[error("no trusted TLS connection to {server}: {message}")]
+    Tls { server: String, message: String },
     #[error("{server} refused the login: {message}")]
     Login { server: String, message: String },
     #[error("the connection to {server} was lost: {message}")]
@@ -92,6 +94,7 @@ impl Error {
             Kind::Connect { .. } => "DJM-1101",
             Kind::Login { .. } => "DJM-1102",
             Kind::Lost { .. } | Kind::SnapshotLost { .. } => "DJM-1103",
+            Kind::Tls { .. } => "DJM-1104",
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "DJM-1201",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "DJM-1202",
             Kind::Server { .. } => "DJM-1203",
@@ -113,9 +116,11 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> &'static str {
         match *self.kind {
-            Kind::Connect { .. } | Kind::Login { .. } | Kind::Lost { .. } | Kind::SnapshotLost { .. } => {
-                "ConnectionFailed"
-            }
+            Kind::Connect { .. }
+            | Kind::Tls { .. }
+            | Kind::Login { .. }
+            | Kind::Lost { .. }
+            | Kind::SnapshotLost { .. } => "ConnectionFailed",
             Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "PermissionMissing",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "NotFound",
             Kind::Server { .. } => "ServerError",
@@ -135,6 +140,9 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match *self.kind {
             Kind::Connect { .. } => "check host, port and that the server is running",
+            Kind::Tls { .. } => {
+                "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
+            }
             Kind::Login { .. } => "check user, password and ssl_mode",
             Kind::Lost { .. } | Kind::SnapshotLost { .. } => {
                 "start the same call again when the server is back: finished chunks are not repeated"

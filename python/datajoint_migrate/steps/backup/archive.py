@@ -32,6 +32,7 @@ from datajoint_migrate.steps.moving.plan import (
     key_index,
 )
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.throttle import FREE, Throttle
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 MANIFEST = "manifest.json"
@@ -132,6 +133,7 @@ def write_archive(
     with_files: bool = False,
     source_stores: Mapping[str, Any] | None = None,
     lanes: int = LANES,
+    throttle: Throttle = FREE,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Write all tables of a schema, hidden ones included, to a new archive, as of one instant.
@@ -155,6 +157,7 @@ def write_archive(
         found = read_schema(session, schema)
         programs = read_programs(session, schema)
     plan = backup_plan(server, found, place, lanes, programs)
+    plan["throttle"] = throttle.spec()
     if with_files:
         plan["stores"] = _stores(found, stores_of(source_stores))
     summary = _core.backup(plan, on_event)

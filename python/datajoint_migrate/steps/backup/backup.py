@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from datajoint_migrate.steps.moving.ends import (
 from datajoint_migrate.steps.moving.keys import find_orphans
 from datajoint_migrate.steps.moving.plan import JOURNAL, LANES, POSTPONED
 from datajoint_migrate.steps.moving.route import OnEvent
+from datajoint_migrate.steps.moving.throttle import Throttle
 from datajoint_migrate.steps.moving.turn import take_turn
 from datajoint_migrate.target.programs import create_programs, drop_program
 from datajoint_migrate.target.replica import OutwardKey, Replica, comparable, replicate
@@ -62,6 +64,9 @@ def backup_schema(
     with_files: bool = False,
     source_stores: Mapping[str, Any] | None = None,
     lanes: int = LANES,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
@@ -77,6 +82,11 @@ def backup_schema(
     so that none runs twice. Rows are of one instant and every one is proved by
     comparison. A call that was interrupted is finished by the same call.
 
+    `max_bytes_per_second` (of all connections together), `max_load` ("Threads_running=25", several
+    with commas) and `pause_file` spare production: above a limit, or while the file is there,
+    nothing is read from it. A snapshot stays open meanwhile, so the server keeps old versions of
+    rows that are written to (its undo log grows) until the call goes on and ends.
+
     Returns `tables_backed_up` and `rows_backed_up` (hidden tables included), `backup_location`,
     `snapshot`, `notes`, `time_taken` in seconds; an archive's also `bytes` and `files_backed_up`;
     with `dry_run` also `plan` (sentences) and `ddl`, and nothing is written.
@@ -85,15 +95,21 @@ def backup_schema(
     anything already, a finished backup included.
     """
     began = time.monotonic()
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
     if is_archive(backup_name):
-        archived = {"with_files": with_files, "source_stores": source_stores, "lanes": lanes}
+        archived = {
+            "with_files": with_files,
+            "source_stores": source_stores,
+            "lanes": lanes,
+            "throttle": throttle,
+        }
         return _archive(schema, backup_name, connection, dry_run, on_event, archived)
     if with_files:
         raise InvalidArgument(
             "a schema on a server cannot hold the files of stores",
             hint="name an archive, a folder: with a separator, such as './my_backup'",
         )
-    with open_ends(connection, dest_connection) as ends:
+    with open_ends(connection, dest_connection, throttle) as ends:
         check_names({schema: backup_name}, ends.same_server)
         check_kinds(ends)
         if not dry_run:

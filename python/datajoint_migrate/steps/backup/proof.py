@@ -34,7 +34,7 @@ def prove_backup(session: Session, schema: str, backup: str) -> list[str]:
     `backup` is a schema on the same server, or an archive. Compares definitions and every row, as
     of one instant; of an archive every file is read, too.
     """
-    with open_ends(session.server) as ends:
+    with open_ends(session.server, looking=True) as ends:
         source = read_schema(ends.source, schema)
         if is_archive(backup):
             return _prove_archive(ends, source, backup)

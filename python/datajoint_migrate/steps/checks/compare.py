@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from datajoint_migrate.steps.moving.ends import Ends, open_ends
 from datajoint_migrate.steps.moving.matching import pair_up
 from datajoint_migrate.steps.moving.plan import LANES, compare_plan, compare_table, comparison
 from datajoint_migrate.steps.moving.telling import OnEvent, Telling
+from datajoint_migrate.steps.moving.throttle import Throttle
 
 logger = logging.getLogger("datajoint_migrate")
 
@@ -30,6 +32,9 @@ def compare_query_results(
     dest_connection: Any = None,
     adapters: Mapping[str, str] | None = None,
     lanes: int = LANES,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Compare one table of production with its copy, by meaning.
@@ -37,6 +42,7 @@ def compare_query_results(
     Rows meet by the whole key, columns by name. Floats may differ by `tolerance`, absolute or
     relative. A BINARY(16) pointer equals the JSON made from it, text is compared as Unicode,
     numbers by value. Columns only the copy has, such as job metadata, are noted.
+    `max_bytes_per_second`, `max_load` and `pause_file` as in `compare_schemas`.
 
     Returns `match`, `row_count` (of production), `test_row_count`, `discrepancies` (dicts with
     `kind` and, for rows, `key` and `columns`; at most 1000), `truncated`, `notes`, `digest` (the
@@ -44,7 +50,8 @@ def compare_query_results(
     A table the copy lacks is a discrepancy; one that neither side has raises `NotFound`.
     """
     check_tolerance(tolerance)
-    with open_ends(connection, dest_connection) as ends:
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
+    with open_ends(connection, dest_connection, throttle, looking=True) as ends:
         prod = read_schema(ends.source, prod_schema)
         test = read_schema(ends.destination, test_schema)
         try:
@@ -71,9 +78,17 @@ def compare_schemas(
     dest_connection: Any = None,
     adapters: Mapping[str, str] | None = None,
     lanes: int = LANES,
+    max_bytes_per_second: int | None = None,
+    max_load: str | None = None,
+    pause_file: str | os.PathLike[str] | None = None,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Compare all user tables of two schemas, as `compare_query_results` does one, and their DDL.
+
+    `max_bytes_per_second` (of production's side), `max_load` ("Threads_running=25", several
+    with commas) and `pause_file` spare production: above a limit, or while the file is there,
+    nothing is read from it. A snapshot stays open meanwhile, so the server keeps old versions of
+    rows that are written to (its undo log grows) until the call goes on and ends.
 
     Returns `match` (of all values), `tables` (name → the result of that table), `row_count`,
     `time_taken`, `structure` (differences of columns, keys, indexes, defaults, checks, views,
@@ -81,7 +96,8 @@ def compare_schemas(
     `structure_match`. Tables that only one side has count as mismatches.
     """
     check_tolerance(tolerance)
-    with open_ends(connection, dest_connection) as ends:
+    throttle = Throttle(max_bytes_per_second, max_load, pause_file)
+    with open_ends(connection, dest_connection, throttle, looking=True) as ends:
         prod = read_schema(ends.source, prod_schema)
         test = read_schema(ends.destination, test_schema)
         found = compare_tables(

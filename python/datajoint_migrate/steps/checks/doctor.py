@@ -41,7 +41,7 @@ def check_setup(
     """
     checks: list[Check] = []
     names = dict(schema_map or {})
-    with open_ends(connection, dest_connection) as ends:
+    with open_ends(connection, dest_connection, looking=True) as ends:
         source, destination = read_grants(ends.source), read_grants(ends.destination)
         checks.append(
             _check("source", True, f"{ends.source.server.address}, {_server(ends.source)}")

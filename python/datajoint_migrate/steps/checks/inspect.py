@@ -37,7 +37,7 @@ def inspect_schemas(
 
     Raises `NotFound` for an unknown schema.
     """
-    with open_ends(connection) as ends:
+    with open_ends(connection, looking=True) as ends:
         session = ends.source
         names = list(schemas) if schemas is not None else _candidates(session)
         read = {name: read_schema(session, name) for name in names}

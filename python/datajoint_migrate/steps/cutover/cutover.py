@@ -71,7 +71,7 @@ def cutover(
     schemas = dict(schema_map)
     archives = _archives(schemas, suffix, archive_map)
     server = resolve(connection)
-    with our_turn(server) as session:
+    with our_turn(server, looking=not execute) as session:
         journal = _begun(session, schemas, archives, execute)
         if journal is not None:
             if execute and journal.state == DOING:

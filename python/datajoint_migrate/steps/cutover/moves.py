@@ -59,13 +59,15 @@ class Journal:
 
 
 @contextmanager
-def our_turn(server: Server) -> Iterator[Session]:
-    """A writing session that waits for locks no longer than `LOCK_SECONDS`, and alone renames.
+def our_turn(server: Server, looking: bool = False) -> Iterator[Session]:
+    """A session that waits for locks no longer than `LOCK_SECONDS`, and alone renames.
+
+    One that is only `looking` cannot write.
 
     A client that was killed may have left the server at work on its last statement; the turn
     comes when that has ended.
     """
-    with server.session() as session:
+    with server.session(read_only=looking) as session:
         session.execute(f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}")
         session.execute(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}")
         got = session.query("SELECT GET_LOCK(%s, %s)", (TURN, TURN_SECONDS))[0][0]

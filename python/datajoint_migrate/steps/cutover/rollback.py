@@ -43,7 +43,7 @@ def rollback(
     and others are at work, `DestinationNotEmpty` when the parallel schemas were filled anew.
     """
     began = time.monotonic()
-    with our_turn(resolve(connection)) as session:
+    with our_turn(resolve(connection), looking=not execute) as session:
         journal = _find(session, schema_map)
         names = _names(journal)
         number = getattr(connection, "connection_id", None)

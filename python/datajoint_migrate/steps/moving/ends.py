@@ -10,6 +10,7 @@ from typing import Any
 from datajoint_migrate.catalog.connection import Server, Session, resolve
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import InvalidArgument
+from datajoint_migrate.steps.moving.throttle import FREE, Throttle
 
 
 @dataclass(frozen=True)
@@ -19,29 +20,41 @@ class Ends:
     source: Session
     destination: Session
     same_server: bool
+    throttle: Throttle = FREE
 
     def specs(self) -> dict[str, Any]:
-        """Both servers, as the engine's plans name them."""
+        """Both servers and what the source is spared, as the engine's plans name them."""
         return {
             "source": self.source.server.spec(),
             "destination": self.destination.server.spec(),
+            "throttle": self.throttle.spec(),
         }
 
 
 @contextmanager
-def open_ends(connection: Any = None, dest_connection: Any = None) -> Iterator[Ends]:
+def open_ends(
+    connection: Any = None,
+    dest_connection: Any = None,
+    throttle: Throttle = FREE,
+    *,
+    looking: bool = False,
+) -> Iterator[Ends]:
     """Connect to both ends. Without `dest_connection` both are on the server of `connection`.
 
-    The source session cannot write. The destination session checks no foreign keys, because
-    schemas that refer to each other can be made and filled in no order at all; whoever fills
-    them proves the keys afterwards.
+    The source session cannot write, nor can the other when the caller is only `looking`. The
+    destination session checks no foreign keys, because schemas that refer to each other can be
+    made and filled in no order at all; whoever fills them proves the keys afterwards.
     """
     origin = resolve(connection)
     target = origin if dest_connection is None else resolve(dest_connection)
-    with origin.session(read_only=True) as source, target.session() as destination:
-        destination.execute("SET SESSION foreign_key_checks = 0")
+    with (
+        origin.session(read_only=True) as source,
+        target.session(read_only=looking) as destination,
+    ):
+        if not looking:
+            destination.execute("SET SESSION foreign_key_checks = 0")
         same = dest_connection is None or source.server_id == destination.server_id
-        yield Ends(source, destination, same)
+        yield Ends(source, destination, same, throttle)
 
 
 def schema_of(schema: Any, connection: Any = None) -> tuple[str, Server]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Server, Session
-from datajoint_migrate.errors import ServerError
+from datajoint_migrate.errors import InvalidArgument, MigrationError, ServerError
 from datajoint_migrate.steps.moving.plan import POSTPONED
 from datajoint_migrate.target.ddl import parse, text_of
 
@@ -106,8 +106,22 @@ def _noted(session: Session, schema: str) -> dict[str, dict[str, str]]:
         for table, index, definition in session.query(
             f"SELECT table_name, index_name, definition FROM {quote(schema, POSTPONED)}"
         ):
+            if not _is_index(definition):
+                raise InvalidArgument(
+                    f"{schema}.{POSTPONED} has something that is no index of {table}",
+                    hint="somebody changed it: drop it, and compare the indexes of that table",
+                )
             found[table][index] = definition
     return found
+
+
+def _is_index(definition: Any) -> bool:
+    """Whether a text becomes SQL that adds one index and does nothing else."""
+    try:
+        items = parse(f"CREATE TABLE `t` (\n  {definition}\n)").items
+    except MigrationError:
+        return False
+    return [(item.kind, item.parts[0].word) for item in items] == [("index", "KEY")]
 
 
 def _build(server: Server, schema: str, table: str, postponed: dict[str, str]) -> None:

@@ -50,7 +50,8 @@ impl KeyValue {
         };
         match self {
             Self::Number(text)
-                if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e')) =>
+                if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e'))
+                    && text.bytes().any(|byte| byte.is_ascii_digit()) =>
             {
                 Ok(text.clone())
             }
@@ -220,7 +221,7 @@ impl Walk {
             self.order_by()
         );
         let mut found = None;
-        scan(connection, &sql, Audience::River, 1, &mut |batch| {
+        scan(connection, &sql, Audience::River, 1, &mut |batch, _| {
             found = Some(self.bound(&batch)?);
             Ok(())
         })?;

@@ -136,6 +136,10 @@ impl Server {
         Kind::Connect { server: self.name(), message: error.to_string() }.into()
     }
 
+    fn untrusted(&self, error: &impl ToString) -> Error {
+        Kind::Tls { server: self.name(), message: error.to_string() }.into()
+    }
+
     fn open(&self) -> Result<Transport> {
         if let Some(path) = &self.unix_socket {
             return UnixStream::connect(path).map(Transport::Unix).map_err(|error| self.failed(&error));
@@ -186,7 +190,7 @@ impl Server {
                 wire.wrap(|transport| self.encrypt(transport))?;
                 encrypted = true;
             } else if self.ssl_mode != SslMode::Preferred {
-                return Err(self.failed(&"the server offers no TLS, but ssl_mode asks for it"));
+                return Err(self.untrusted(&"the server offers no TLS, but ssl_mode asks for it"));
             }
         }
         let nonce = handshake.nonce();
@@ -253,14 +257,15 @@ impl Server {
 
     fn encrypt(&self, transport: Transport) -> Result<Transport> {
         let Transport::Tcp(stream) = transport else {
-            return Err(self.failed(&"only TCP connections are encrypted"));
+            return Err(self.untrusted(&"only TCP connections are encrypted"));
         };
         let config = self.tls_config()?;
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| self.failed(&error))?;
-        let session = ClientConnection::new(Arc::new(config), name).map_err(|error| self.failed(&error))?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| self.untrusted(&error))?;
+        let session =
+            ClientConnection::new(Arc::new(config), name).map_err(|error| self.untrusted(&error))?;
         let mut tls = StreamOwned::new(session, stream);
         while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock).map_err(|error| self.failed(&error))?;
+            tls.conn.complete_io(&mut tls.sock).map_err(|error| self.untrusted(&error))?;
         }
         Ok(Transport::Tls(Box::new(tls)))
     }
@@ -269,12 +274,12 @@ impl Server {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|error| self.untrusted(&error))?;
         let verifier: Arc<dyn ServerCertVerifier> = match self.ssl_mode {
             SslMode::VerifyCa | SslMode::VerifyIdentity => {
                 let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider)
                     .build()
-                    .map_err(|error| self.failed(&error))?;
+                    .map_err(|error| self.untrusted(&error))?;
                 if self.ssl_mode == SslMode::VerifyIdentity { inner } else { Arc::new(AnyName(inner)) }
             }
             _ => Arc::new(AnyCertificate(provider)),
@@ -284,7 +289,7 @@ impl Server {
             (Some(certificate), Some(key)) => {
                 let chain = certificates(certificate)?;
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| self.failed(&error))
+                builder.with_client_auth_cert(chain, key).map_err(|error| self.untrusted(&error))
             }
             _ => Ok(builder.with_no_client_auth()),
         }

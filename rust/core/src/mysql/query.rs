@@ -86,13 +86,7 @@ impl Connection {
         match packet.first() {
             Some(0x00) => done(packet),
             Some(0xff) => Err(server_error(packet)),
-            Some(0xfb) => {
-                // No file of this machine is ever sent to a server that asks for one.
-                self.wire.write(&[])?;
-                self.wire.read()?;
-                Err(Kind::Protocol("the server asked for a local file in a statement that sends none".into())
-                    .into())
-            }
+            Some(0xfb) => Err(self.refuse_file()),
             _ => {
                 let packet = packet.to_vec();
                 self.text_rows(&packet)?;
@@ -108,7 +102,7 @@ impl Connection {
         match packet.first() {
             Some(0x00) => Ok(Vec::new()),
             Some(0xff) => Err(server_error(&packet)),
-            Some(0xfb) => Err(Kind::Protocol("the server asked for a local file in a query".into()).into()),
+            Some(0xfb) => Err(self.refuse_file()),
             _ => self.text_rows(&packet),
         }
     }
@@ -172,8 +166,10 @@ impl Connection {
     pub(super) fn open_binary(&mut self, sql: &str) -> Result<Vec<Column>> {
         self.command(COM_STMT_PREPARE, sql.as_bytes())?;
         let packet = self.wire.read()?;
-        if packet.first() == Some(&0xff) {
-            return Err(server_error(packet));
+        match packet.first() {
+            Some(0xff) => return Err(server_error(packet)),
+            Some(0xfb) => return Err(self.refuse_file()),
+            _ => {}
         }
         let short = || protocol(&"a short answer to a prepared statement");
         let id: [u8; 4] = packet.get(1..5).and_then(|bytes| bytes.try_into().ok()).ok_or_else(short)?;
@@ -188,17 +184,25 @@ impl Connection {
         self.statement = Some(id);
         match packet.first() {
             Some(0xff) => Err(server_error(&packet)),
+            Some(0xfb) => Err(self.refuse_file()),
             Some(0x00) => Err(protocol(&"a statement that reads returned no rows")),
             _ => self.columns(&packet),
         }
     }
 
-    /// Starts `LOAD DATA LOCAL INFILE`: the server asks for the data, which `send_data` then sends.
+    /// Hangs up on a server that asks for a file of this machine: none is ever sent, and nothing more is said to it.
+    fn refuse_file(&mut self) -> Error {
+        self.wire.close();
+        protocol(&"the server asked for a file of this machine, which it was not given")
+    }
+
+    /// Starts `LOAD DATA LOCAL INFILE 'rows'`: the server asks for the data, which `send_data` then sends.
     pub(super) fn open_load(&mut self, sql: &str) -> Result<()> {
         self.command(COM_QUERY, sql.as_bytes())?;
         let packet = self.wire.read()?;
         match packet.first() {
-            Some(0xfb) => Ok(()),
+            Some(0xfb) if packet[1..] == *b"rows" => Ok(()),
+            Some(0xfb) => Err(self.refuse_file()),
             Some(0xff) => Err(server_error(packet)),
             _ => Err(protocol(&"LOAD DATA LOCAL was answered without asking for data")),
         }

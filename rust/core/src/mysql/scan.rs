@@ -18,7 +18,8 @@ pub struct Scanned {
     pub bytes: u64,
 }
 
-/// Runs `sql` and hands its rows to `sink` in batches of about `batch_bytes` (one row at least).
+/// Runs `sql` and hands its rows to `sink` in batches of about `batch_bytes` (one row at least), with the bytes they took
+/// on the wire.
 ///
 /// When `sink` fails the rest of the result is read and dropped, so that the connection, and the snapshot it holds, can
 /// still be used.
@@ -27,7 +28,7 @@ pub fn scan(
     sql: &str,
     audience: Audience,
     batch_bytes: usize,
-    sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    sink: &mut dyn FnMut(RecordBatch, u64) -> Result<()>,
 ) -> Result<Scanned> {
     let columns = connection.open_binary(sql)?;
     let mut cells = columns.iter().map(|column| Cells::new(column, audience)).collect::<Result<Vec<_>>>();
@@ -51,8 +52,9 @@ pub fn scan(
             }
             scanned.rows += rows as u64;
             scanned.bytes += bytes as u64;
+            let read = bytes as u64;
             (rows, bytes) = (0, 0);
-            sink(finish(cells, &schema)?)
+            sink(finish(cells, &schema)?, read)
         });
         failure = step.err();
     }
@@ -62,7 +64,8 @@ pub fn scan(
     if rows > 0 {
         scanned.rows += rows as u64;
         scanned.bytes += bytes as u64;
-        sink(finish(cells.as_mut().map_err(|_| Kind::Internal("rows without columns".into()))?, &schema)?)?;
+        let cells = cells.as_mut().map_err(|_| Kind::Internal("rows without columns".into()))?;
+        sink(finish(cells, &schema)?, bytes as u64)?;
     }
     cells.map(|_| scanned)
 }

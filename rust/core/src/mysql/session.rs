@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// Zero dates, invalid dates and key 0 of an `AUTO_INCREMENT` column pass; everything else that does not fit is an error.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
+/// How long a session may idle, because a pause may last: a week.
+const IDLE_SECONDS: u32 = 7 * 24 * 3600;
+
 /// How long a statement that would hold up writers waits for its lock, in seconds, before it gives up.
 const SNAPSHOT_WAIT: u32 = 3;
 
@@ -22,6 +25,7 @@ fn settle(connection: &mut Connection) -> Result<()> {
         "SET NAMES utf8mb4, SESSION sql_mode = '{SQL_MODE}', SESSION time_zone = '+00:00', \
          SESSION character_set_results = NULL, SESSION lock_wait_timeout = {LOCK_WAIT}, \
          SESSION net_read_timeout = 600, SESSION net_write_timeout = 600, \
+         SESSION wait_timeout = {IDLE_SECONDS}, \
          SESSION big_tables = 1 /*!80003 , SESSION cte_max_recursion_depth = 4294967295 */ \
          /*M! , SESSION max_recursive_iterations = 4294967295 */"
     ))?;
@@ -30,10 +34,10 @@ fn settle(connection: &mut Connection) -> Result<()> {
 
 /// A session that can only read: the server itself refuses anything else.
 pub fn reading(connection: &mut Connection) -> Result<()> {
-    settle(connection)?;
-    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
+    // First of all, so that nothing whatever is said to production by a session that could write.
     connection.execute("SET SESSION TRANSACTION READ ONLY")?;
-    Ok(())
+    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
+    settle(connection)
 }
 
 /// A session that loads: foreign keys are proved afterwards, row locks are kept off the tables it reads.

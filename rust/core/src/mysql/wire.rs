@@ -173,6 +173,11 @@ impl Wire {
         self.large = Vec::new();
     }
 
+    /// Hangs up.
+    pub fn close(&mut self) {
+        self.transport = None;
+    }
+
     fn closed(&mut self) -> Error {
         self.lost(&io::Error::from(io::ErrorKind::NotConnected))
     }

@@ -100,7 +100,7 @@ impl Journal {
         rows: &[Vec<Option<Vec<u8>>>],
     ) -> Result<Vec<Entry<C>>> {
         let mut entries = Vec::with_capacity(rows.len());
-        for row in rows {
+        for (index, row) in rows.iter().enumerate() {
             let [Some(number), Some(of), Some(bounds), Some(done)] = row.as_slice() else {
                 return Err(self.unreadable("a value is missing"));
             };
@@ -113,15 +113,28 @@ impl Journal {
             }
             let number = String::from_utf8_lossy(number)
                 .parse()
-                .map_err(|_| self.unreadable("a chunk has no number"))?;
+                .ok()
+                .filter(|&number: &u64| number == index as u64)
+                .ok_or_else(|| self.unreadable(&format!("its chunk {index} is missing")))?;
             let chunk =
                 serde_json::from_slice(bounds).map_err(|error| self.unreadable(&error.to_string()))?;
-            entries.push(Entry { number, chunk, done: done != b"0" });
+            let done = match done.as_slice() {
+                b"0" => false,
+                b"1" => true,
+                _ => return Err(self.unreadable("a chunk is neither done nor not done")),
+            };
+            entries.push(Entry { number, chunk, done });
         }
         Ok(entries)
     }
 
-    fn unreadable(&self, why: &str) -> crate::error::Error {
-        Kind::Plan(format!("the journal {} cannot be read: {why}", self.name)).into()
+    /// The error for a journal that this package did not write, or that was changed.
+    #[must_use]
+    pub fn unreadable(&self, why: &str) -> crate::error::Error {
+        Kind::Plan(format!(
+            "the journal {} cannot be read: {why}; drop it and the destination's rows",
+            self.name
+        ))
+        .into()
     }
 }

@@ -1,11 +1,16 @@
 //! What a run tells while it runs, and how it is told to stop. The engine never prints.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::throttle::Throttle;
 use crate::error::{Kind, Result};
+
+/// How often a run that waits looks whether it may go on, or has to stop.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Counters shared by the lanes of a run and read by whoever watches it.
 #[derive(Debug, Default)]
@@ -16,6 +21,8 @@ pub struct Progress {
     rows_expected: AtomicU64,
     table: Mutex<String>,
     cancelled: AtomicBool,
+    throttle: OnceLock<Throttle>,
+    paused: Mutex<Option<String>>,
 }
 
 /// The counters at one moment.
@@ -28,6 +35,8 @@ pub struct Seen {
     /// An estimate by the server's statistics.
     pub rows_expected: u64,
     pub retries: u64,
+    /// Why nothing is read at the moment.
+    pub paused: Option<String>,
 }
 
 impl Progress {
@@ -66,6 +75,7 @@ impl Progress {
             bytes: self.bytes.load(Ordering::Relaxed),
             rows_expected: self.rows_expected.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
+            paused: self.paused.lock().map(|paused| paused.clone()).unwrap_or_default(),
         }
     }
 
@@ -77,5 +87,49 @@ impl Progress {
     /// An error once the run was asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) { Err(Kind::Cancelled.into()) } else { Ok(()) }
+    }
+
+    /// Spares the source from now on.
+    pub fn spare(&self, throttle: Throttle) {
+        // A run has one source, and says so once.
+        let _ = self.throttle.set(throttle);
+    }
+
+    /// Waits before a statement until the source may be read; an error once the run was asked to stop.
+    pub fn turn(&self) -> Result<()> {
+        self.check()?;
+        let Some(throttle) = self.throttle.get() else { return Ok(()) };
+        loop {
+            let reason = throttle.reason()?;
+            let free = reason.is_none();
+            if let Ok(mut paused) = self.paused.lock() {
+                *paused = reason;
+            }
+            if free {
+                return self.wait_until(throttle.paid());
+            }
+            std::thread::sleep(TICK);
+            self.check()?;
+        }
+    }
+
+    /// Counts bytes read from the source, and waits as long as they cost; an error once the run was asked to stop.
+    pub fn read(&self, bytes: u64) -> Result<()> {
+        self.check()?;
+        match self.throttle.get() {
+            Some(throttle) => self.wait_until(throttle.read(bytes)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_until(&self, moment: Instant) -> Result<()> {
+        loop {
+            let rest = moment.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(rest.min(TICK));
+            self.check()?;
+        }
     }
 }

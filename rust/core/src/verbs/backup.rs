@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::objects::{StorePlan, objects};
 use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes, open_source};
+use super::throttle::spare;
 use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
     ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, folder_of,
@@ -31,6 +32,7 @@ use crate::mysql::types::Audience;
 use crate::mysql::{Connection, Server};
 use crate::run::lanes::{Queue, retry, run};
 use crate::run::progress::Progress;
+use crate::run::throttle::Limits;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct BackupPlan {
@@ -47,6 +49,8 @@ pub struct BackupPlan {
     pub chunk_bytes: u64,
     #[serde(default = "default_memory_bytes")]
     pub memory_bytes: usize,
+    #[serde(default)]
+    pub throttle: Limits,
     pub tables: Vec<BackupTable>,
     /// Written to the manifest as it is.
     #[serde(default)]
@@ -124,6 +128,7 @@ struct Backup<'a> {
 /// Writes the tables of the plan to an archive, or goes on where a run was interrupted.
 pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
     let begun = Instant::now();
+    spare(&plan.source, &plan.throttle, progress)?;
     let place = Place::open(&plan.archive)?;
     let journal = Journal::open(&place, &plan.schema, &plan.source.name())?;
     let share = plan.memory_bytes / (4 * plan.lanes.max(1));
@@ -132,7 +137,7 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         progress,
         place,
         journal,
-        batch_bytes: share.clamp(1 << 16, 4 << 20),
+        batch_bytes: plan.throttle.piece(share.clamp(1 << 16, 4 << 20) as u64) as usize,
         group_bytes: share.clamp(1 << 20, 64 << 20),
     };
     let (mut walker, mut lanes, snapshot) = open_lanes(plan)?;
@@ -145,7 +150,7 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         &mut lanes,
         |queue| {
             for table in &plan.tables {
-                progress.check()?;
+                progress.turn()?;
                 let place = || format!("{}.{}", plan.schema, table.name);
                 let folder = folder_of(&table.name, &mut taken);
                 let job = Arc::new(backup.begin(table, folder, &mut walker).at(place)?);
@@ -311,7 +316,7 @@ impl Backup<'_> {
             return Ok(());
         }
         loop {
-            self.progress.check()?;
+            self.progress.turn()?;
             let next = if table.walk.has_key() {
                 table.walk.key_after(walker, &rest, self.chunk_rows(table))?
             } else {
@@ -338,6 +343,7 @@ impl Backup<'_> {
     fn work(&self, lane: &mut Option<Connection>, job: &Job) -> Result<()> {
         let table = &job.table;
         self.progress.at(&format!("{}.{}", self.plan.schema, table.table.name));
+        self.progress.turn()?;
         if let Some(Made(former)) = &job.former
             && self.is_true(lane, job, former.as_ref())?
         {
@@ -372,10 +378,11 @@ impl Backup<'_> {
         let table = &job.table;
         let condition = table.walk.condition(&job.chunk)?;
         let sql = format!("SELECT {} FROM {}{condition}", table.select, table.walk.from());
-        let scanned = scan(Self::source(lane)?, &sql, Audience::River, self.batch_bytes, &mut |batch| {
-            self.progress.check()?;
-            sink(batch)
-        });
+        let scanned =
+            scan(Self::source(lane)?, &sql, Audience::River, self.batch_bytes, &mut |batch, read| {
+                self.progress.read(read)?;
+                sink(batch)
+            });
         if scanned.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Lost { .. })) {
             *lane = None;
         }

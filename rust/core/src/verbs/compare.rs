@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::differences::{cancel_moved, differing_rows};
 use super::copy::{default_chunk_bytes, default_lanes};
+use super::throttle::spare;
 use crate::convert::pointer::PointerKind;
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Kind, Result};
@@ -23,6 +24,7 @@ use crate::mysql::types::Audience;
 use crate::mysql::{Connection, Server};
 use crate::run::lanes::{Queue, run};
 use crate::run::progress::Progress;
+use crate::run::throttle::Limits;
 
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -34,6 +36,8 @@ pub struct ComparePlan {
     pub lanes: usize,
     #[serde(default)]
     pub snapshot: bool,
+    #[serde(default)]
+    pub throttle: Limits,
     #[serde(flatten)]
     pub comparison: Comparison,
 }
@@ -158,6 +162,7 @@ struct Side {
     select: String,
     joins: String,
     meanings: Vec<Meaning>,
+    is_source: bool,
 }
 
 #[derive(Default)]
@@ -181,10 +186,15 @@ pub(super) struct Lane<'a> {
 
 /// Compares every pair of tables in the plan.
 pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary> {
+    spare(&plan.source, &plan.throttle, progress)?;
     let (mut walker, mut probe, mut sources) = open_sources(plan)?;
     let lanes = sources.iter_mut().map(|source| Ok(Lane { source, destination: open(&plan.destination)? }));
     let mut lanes = lanes.collect::<Result<Vec<_>>>()?;
-    compare_with(&plan.comparison, progress, &mut walker, &mut probe, &mut lanes)
+    let comparison = &Comparison {
+        chunk_bytes: plan.throttle.piece(plan.comparison.chunk_bytes),
+        ..plan.comparison.clone()
+    };
+    compare_with(comparison, progress, &mut walker, &mut probe, &mut lanes)
 }
 
 /// Compares over connections that are open already, and perhaps share a snapshot.
@@ -205,10 +215,10 @@ pub(super) fn compare_with(
         |queue| {
             for table in &plan.tables {
                 let place = || format!("{}.{}", table.source_schema, table.source_table);
-                progress.check()?;
+                progress.turn()?;
                 let job = Arc::new(begin(table, walker, probe).at(place)?);
                 jobs.push(job.clone());
-                walk(plan, &job, walker, queue).at(place)?;
+                walk(plan, progress, &job, walker, queue).at(place)?;
             }
             Ok(())
         },
@@ -355,7 +365,7 @@ impl Side {
             select.push(expression);
             meanings.push(meaning);
         }
-        Ok(Self { walk, select: select.join(", "), joins, meanings })
+        Ok(Self { walk, select: select.join(", "), joins, meanings, is_source })
     }
 
     fn sql(&self, chunk: &Chunk) -> Result<String> {
@@ -375,18 +385,29 @@ impl Side {
         progress: &Progress,
     ) -> Result<(Digest, u64)> {
         let mut digest = Digest::default();
-        let scanned = scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch| {
-            progress.check()?;
-            digest.add(&batch, &self.meanings)
-        })?;
+        let scanned =
+            scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch, read| {
+                self.pay(progress, read)?;
+                digest.add(&batch, &self.meanings)
+            })?;
         Ok((digest, scanned.bytes))
     }
 
-    fn rows(&self, connection: &mut Connection, chunk: &Chunk) -> Result<Vec<RecordBatch>> {
+    /// Only what is read from production is limited.
+    fn pay(&self, progress: &Progress, read: u64) -> Result<()> {
+        if self.is_source { progress.read(read) } else { progress.check() }
+    }
+
+    fn rows(
+        &self,
+        connection: &mut Connection,
+        chunk: &Chunk,
+        progress: &Progress,
+    ) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
-        scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch| {
+        scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch, read| {
             batches.push(batch);
-            Ok(())
+            self.pay(progress, read)
         })?;
         Ok(batches)
     }
@@ -394,6 +415,7 @@ impl Side {
 
 fn walk(
     plan: &Comparison,
+    progress: &Progress,
     table: &Arc<TableJob>,
     walker: &mut Connection,
     queue: &Queue<'_, Job>,
@@ -403,6 +425,7 @@ fn walk(
     let walk = &table.source.walk;
     let mut rest = Chunk::default();
     loop {
+        progress.turn()?;
         let next = if walk.has_key() { walk.key_after(walker, &rest, rows)? } else { None };
         queue.put((table.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
         if next.is_none() {
@@ -419,6 +442,7 @@ fn compare_chunk(
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<()> {
+    progress.turn()?;
     let (left, bytes) = table.source.digest(lane.source, chunk, progress)?;
     let (right, _) = table
         .destination
@@ -428,7 +452,7 @@ fn compare_chunk(
     let differences = if left == right || !table.source.walk.has_key() {
         None
     } else {
-        Some(differing_rows(plan, lane, table, chunk)?)
+        Some(differing_rows(plan, progress, lane, table, chunk)?)
     };
     let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
     add(&mut found.source, left);

@@ -13,6 +13,7 @@ use arrow_schema::{DataType, Field, Schema};
 pub use self::plan::{ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Route, TablePlan, TableSummary};
 pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
 use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
+use super::throttle::spare;
 use crate::convert::pointer::WIDTH;
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
@@ -64,11 +65,13 @@ struct Copy<'a> {
     snapshot: Option<Snapshot>,
     infile: bool,
     batch_bytes: usize,
+    chunk_bytes: u64,
 }
 
 /// Copies the tables of the plan.
 pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     let begun = Instant::now();
+    spare(&plan.source, &plan.throttle, progress)?;
     let mut control = open_destination(&plan.destination)?;
     let infile = match plan.load {
         LoadBy::Auto => plan.route == Route::River && allows_infile(&mut control)?,
@@ -82,7 +85,9 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         progress,
         snapshot,
         infile,
-        batch_bytes: (plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20),
+        batch_bytes: plan.throttle.piece((plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20) as u64)
+            as usize,
+        chunk_bytes: plan.throttle.piece(plan.chunk_bytes),
     };
     for table in &plan.tables {
         progress.expect(table.limit.map_or(table.rows, |limit| limit.min(table.rows)));
@@ -179,7 +184,7 @@ impl Copy<'_> {
             lanes,
             |queue| {
                 for plan in plans {
-                    self.progress.check()?;
+                    self.progress.turn()?;
                     let job = self.begin_table(plan, walker, control).at(|| plan.place())?;
                     jobs.push(job.clone());
                     self.walk(&job, walker, control, queue).at(|| plan.place())?;
@@ -254,6 +259,10 @@ impl Copy<'_> {
             };
             both.push(CompareLane { source, destination: open_source(&self.plan.destination)? });
         }
+        let comparison = &Comparison {
+            chunk_bytes: self.plan.throttle.piece(comparison.chunk_bytes),
+            ..comparison.clone()
+        };
         compare_with(comparison, self.progress, walker, &mut probe, &mut both)
     }
 
@@ -327,6 +336,10 @@ impl Copy<'_> {
         if let Some(journal) = &table.journal {
             let rows = control.query(&journal.read(&table.plan.destination_table))?;
             for entry in journal.entries::<Chunk>(&fingerprint, &rows)? {
+                let after_the_last = number > 0 && rest.lower.is_none();
+                if after_the_last || entry.chunk.lower != rest.lower {
+                    return Err(journal.unreadable("a chunk does not begin where the one before it ends"));
+                }
                 rest.lower.clone_from(&entry.chunk.upper);
                 number = entry.number + 1;
                 if entry.done {
@@ -349,7 +362,7 @@ impl Copy<'_> {
             }
         }
         loop {
-            self.progress.check()?;
+            self.progress.turn()?;
             let next = if table.walk.has_key() {
                 table.walk.key_after(walker, &rest, self.chunk_rows(table))?
             } else {
@@ -379,12 +392,13 @@ impl Copy<'_> {
         let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
         let row_bytes =
             if rows > 0 && bytes > 0 { bytes / rows } else { table.plan.data_bytes / table.plan.rows.max(1) };
-        (self.plan.chunk_bytes / row_bytes.clamp(16, self.plan.chunk_bytes)).clamp(1, 250_000)
+        (self.chunk_bytes / row_bytes.clamp(16, self.chunk_bytes)).clamp(1, 250_000)
     }
 
     fn work(&self, lane: &mut Lane, job: &Job) -> Result<()> {
         self.progress.at(&job.table.plan.place());
         let moved = retry(self.progress, || {
+            self.progress.turn()?;
             let mut counted = (0, 0);
             let moved = self.attempt(lane, job, &mut counted);
             if moved.is_err() {
@@ -437,6 +451,8 @@ impl Copy<'_> {
         destination.execute("COMMIT")?;
         if self.plan.route == Route::Server {
             self.progress.add(rows, bytes);
+            // What the server read by itself is counted by its own estimate of a row.
+            self.progress.read(bytes)?;
         }
         lane.destination = Some(destination);
         Ok((rows, bytes))
@@ -478,8 +494,8 @@ impl Copy<'_> {
             &job.table.select(&job.chunk)?,
             Audience::River,
             self.batch_bytes,
-            &mut |batch| {
-                self.progress.check()?;
+            &mut |batch, read| {
+                self.progress.read(read)?;
                 let bytes = batch.get_array_memory_size() as u64;
                 let batch = job.table.convert(batch)?;
                 sink_failed = true;

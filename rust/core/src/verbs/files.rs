@@ -122,7 +122,7 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     run(
         &mut hands,
         |queue| {
-            scan(&mut source, &sql, Audience::River, batch_bytes, &mut |batch| queue.put(batch))
+            scan(&mut source, &sql, Audience::River, batch_bytes, &mut |batch, _| queue.put(batch))
                 .map(drop)
                 .at(|| tracking.clone())
         },

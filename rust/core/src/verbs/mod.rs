@@ -11,3 +11,4 @@ pub mod pointers;
 pub mod restore;
 pub mod scan;
 pub mod stores;
+mod throttle;

@@ -93,7 +93,7 @@ pub fn pointers(plan: &PointersPlan, progress: &Progress) -> Result<PointersSumm
         &format!("SELECT {TRACKING} FROM {tracking} AS e ORDER BY e.`hash`"),
         Audience::River,
         4 << 20,
-        &mut |batch| {
+        &mut |batch, _| {
             progress.check()?;
             let tracked = TrackingColumns::new(batch.columns())?;
             let (mut hashes, mut json) = (LargeBinaryBuilder::new(), LargeBinaryBuilder::new());

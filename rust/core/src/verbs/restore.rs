@@ -364,7 +364,7 @@ impl Proof {
     fn read(&self, restore: &Restore<'_>, reader: &mut Connection, chunk: &Chunk) -> Result<()> {
         let sql = format!("SELECT {} FROM {}{}", self.select, self.walk.from(), self.walk.condition(chunk)?);
         let mut digest = Digest::default();
-        scan(reader, &sql, Audience::River, restore.batch_bytes, &mut |batch| {
+        scan(reader, &sql, Audience::River, restore.batch_bytes, &mut |batch, _| {
             restore.progress.check()?;
             digest.add(&batch, &self.job.meanings)
         })

@@ -86,7 +86,7 @@ pub fn scan(plan: ScanPlan) -> Result<Stream> {
     let worker = std::thread::spawn(move || {
         let read = |reader: &mut Connection, chunk: Chunk| {
             let sql = format!("{select}{}{}", walk.condition(&chunk)?, walk.order_by());
-            scan_rows(reader, &sql, Audience::User, plan.batch_bytes, &mut |batch| {
+            scan_rows(reader, &sql, Audience::User, plan.batch_bytes, &mut |batch, _| {
                 watched.check()?;
                 sender.send(Ok(batch)).map_err(|_| Kind::Cancelled.into())
             })

@@ -67,11 +67,13 @@ pub(super) fn objects(
         let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
         run(
             &mut hands,
-            |queue| scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch| queue.put(batch)).map(drop),
+            |queue| {
+                scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch, _| queue.put(batch)).map(drop)
+            },
             |hand, batch: RecordBatch| {
                 let rows = TrackingColumns::new(batch.columns())?;
                 for index in 0..batch.num_rows() {
-                    progress.check()?;
+                    progress.turn()?;
                     let Some(row) = rows.row(index)? else { continue };
                     let file = keep(plan, store, (&folder, archive), &row, hand)?;
                     progress.add(0, file.bytes);

@@ -13,6 +13,7 @@ use crate::digest::Rows;
 use crate::error::Result;
 use crate::mysql::chunk::Chunk;
 use crate::mysql::types::{push_date, push_datetime, push_double, push_time};
+use crate::run::progress::Progress;
 
 /// Values in a report are cut to this many characters.
 const SHOWN: usize = 120;
@@ -20,12 +21,13 @@ const SHOWN: usize = 120;
 /// The rows of a chunk that differ, and whether some were equal only within the tolerance.
 pub(super) fn differing_rows(
     plan: &Comparison,
+    progress: &Progress,
     lane: &mut Lane<'_>,
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<(Vec<Discrepancy>, bool)> {
-    let left = table.source.rows(lane.source, chunk)?;
-    let right = table.destination.rows(&mut lane.destination, chunk)?;
+    let left = table.source.rows(lane.source, chunk, progress)?;
+    let right = table.destination.rows(&mut lane.destination, chunk, progress)?;
     let left_rows =
         left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;
     let right_rows = right

@@ -7,6 +7,7 @@ use crate::convert::pointer::Pointer;
 use crate::error::{Kind, Result};
 use crate::mysql::Server;
 use crate::mysql::names::quote;
+use crate::run::throttle::Limits;
 use crate::verbs::compare::{CompareSummary, Comparison};
 
 /// What is copied, and how. The names are those of the Python plan.
@@ -34,6 +35,8 @@ pub struct CopyPlan {
     /// What is compared when the rows are there, under the snapshot that they were copied from.
     #[serde(default)]
     pub compare: Option<Comparison>,
+    #[serde(default)]
+    pub throttle: Limits,
     pub tables: Vec<TablePlan>,
 }
 
