@@ -116,12 +116,27 @@ def compare_table(
         "destination_schema": destination.schema,
         "destination_table": destination.name,
         "key": list(source.walk_key),
+        "ordered": _ordered(source, match),
         "index": key_index(source),
         "columns": [_compared(pair, tracking) for pair in match.pairs],
         "where_clause": None,
         "rows": source.rows,
         "data_bytes": source.data_bytes,
     }
+
+
+def _ordered(source: Table, match: Match) -> int:
+    """How many leading columns of the key have the same order on both sides.
+
+    Text of another collation has another order: the rows of a chunk of one side would be in
+    several chunks of the other.
+    """
+    pairs = {pair.source.name: pair for pair in match.pairs}
+    for number, name in enumerate(source.walk_key):
+        pair = pairs.get(name)
+        if pair and pair.source.collation != pair.destination.collation:
+            return number
+    return len(source.walk_key)
 
 
 def _compared(pair: Pair, tracking: Mapping[str, dict[str, str]]) -> dict[str, Any]:

@@ -68,6 +68,9 @@ pub struct ComparedTable {
     /// Source names of the key's columns.
     #[serde(default)]
     pub key: Vec<String>,
+    /// How many of the key's leading columns both sides put into the same order, which chunks need. None: all.
+    #[serde(default)]
+    pub ordered: Option<usize>,
     #[serde(default)]
     pub index: Option<String>,
     pub columns: Vec<ComparedColumn>,
@@ -300,8 +303,9 @@ fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) 
     };
     let key = plan.key.iter().map(position).collect::<Result<Vec<_>, _>>()?;
     let destination_key: Vec<_> = key.iter().map(|&index| plan.columns[index].destination.clone()).collect();
-    let source = Side::new(plan, walker, true, &plan.key)?;
-    let destination = Side::new(plan, probe, false, &destination_key)?;
+    let ordered = plan.ordered.unwrap_or(key.len()).min(key.len());
+    let source = Side::new(plan, walker, true, &plan.key[..ordered])?;
+    let destination = Side::new(plan, probe, false, &destination_key[..ordered])?;
     Ok(TableJob {
         plan: plan.clone(),
         source,

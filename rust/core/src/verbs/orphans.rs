@@ -107,7 +107,7 @@ fn known(plan: &OrphansPlan, connection: &mut Connection, batch: &[Orphan]) -> R
     let list = hashes.iter().map(|hash| format!("x'{hash}'")).collect::<Vec<_>>().join(",");
     let sql = format!("SELECT {TRACKING} FROM {table} AS e WHERE e.`hash` IN ({list})");
     let mut paths = HashSet::new();
-    scan(connection, &sql, Audience::River, BATCH_BYTES, &mut |rows| {
+    scan(connection, &sql, Audience::River, BATCH_BYTES, &mut |rows, _| {
         let rows_of = TrackingColumns::new(rows.columns())?;
         for index in 0..rows.num_rows() {
             let Some(row) = rows_of.row(index)? else { continue };
