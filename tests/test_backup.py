@@ -607,7 +607,8 @@ def test_a_restore_killed_after_any_statement_is_finished_by_the_same_call(small
         assert definitions(small.server, small.rig) == keys, statement
         assert programs(small, small.lab) == made, statement
         kept = {name for name in schemas(small) if "_before_restore" in name}
-        assert len(kept) == 1, statement
+        # The first two ask whether the server can be written, and write nothing.
+        assert len(kept) == (statement > 2), statement
         assert "bak_lab_restoring" not in schemas(small)
         drop(small.server, *kept)
     assert statement > 15

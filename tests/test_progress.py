@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import datajoint_migrate
 import environments
 from conftest import Fresh
 from datajoint_migrate import migrate
@@ -167,6 +169,7 @@ with Display() as display:
 """
     done = subprocess.run(
         [str(environments.python("notebook")), "-W", "ignore", "-c", NOTEBOOK, cell],
+        env={**os.environ, "PYTHONPATH": str(Path(datajoint_migrate.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,
