@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from server_programs import install_package
 
 
 @dataclass(frozen=True)
@@ -42,4 +45,6 @@ def signed(folder: Path, name: str, by: Pair, hosts: str, days: int = 30) -> Pai
 
 
 def _openssl(words: str) -> None:
+    if not shutil.which("openssl"):
+        install_package("openssl")
     subprocess.run(["openssl", *words.split()], check=True, capture_output=True)
