@@ -11,7 +11,7 @@ export VIRTUAL_ENV := $(VENV)
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
-	@echo "make soak    the tests that kill things, every case of them; an hour or more"
+	@echo "make soak    the tests that kill things and those of generated tables, every case of them; an hour or more"
 	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
 	@echo "make bench   speed against the peers, as a table of ratios"
 
@@ -40,7 +40,7 @@ test: build
 	$(VENV)/bin/python -m pytest
 
 soak: build
-	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k killed
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k 'killed or any_table'
 
 bench: build
 	@$(VENV)/bin/python benches/run.py
