@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,11 +186,11 @@ def test_the_program_says_no_secret_and_is_given_none_in_its_words(
     working = start("backup", pipeline.lab, "./paused", "--pause-file", "pause", *config)
     try:
         sessions = f"SELECT * FROM performance_schema.processlist WHERE user = '{USER}'"
-        while not mysql.sql(sessions):
-            assert working.poll() is None, working.communicate()
-            time.sleep(0.05)
+        with resolve(mysql.url).session() as watcher:
+            while not (seen := watcher.query(sessions)):
+                assert working.poll() is None, working.communicate()
         clean(Path(f"/proc/{working.pid}/cmdline").read_bytes().decode("latin1"))
-        clean(str(mysql.sql(sessions)))
+        clean(str(seen))
         (folder / "pause").unlink()
         out, err = working.communicate()
         clean(out + err)
