@@ -312,12 +312,15 @@ KILLED = """
 import os, signal, sys
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.steps.backup import archive
+from datajoint_migrate.steps.moving.throttle import Throttle
 url, verb, name, location, rows = sys.argv[1:]
+# Slow on purpose: a fast machine would be done before it is seen at work.
+slow = Throttle(max_bytes_per_second=30_000_000)
 def die(event):
     if event["rows"] >= int(rows):
         os.kill(os.getpid(), signal.SIGKILL)
 if verb == "write":
-    archive.write_archive(resolve(url), name, location, lanes=1, on_event=die)
+    archive.write_archive(resolve(url), name, location, lanes=1, throttle=slow, on_event=die)
 else:
     archive.load_archive(resolve(url), archive.read_archive(location), name, lanes=1, on_event=die)
 """

@@ -174,7 +174,9 @@ server, schema, url = sys.argv[1:]
 def die(event):
     if event["rows"] >= 10_000:
         os.kill(os.getpid(), signal.SIGKILL)
-backup_schema(schema, url, connection=server, lanes=1, on_event=die)
+# Slow on purpose: a fast machine would be done before it is seen at work.
+slow = {"max_bytes_per_second": 10_000_000}
+backup_schema(schema, url, connection=server, lanes=1, on_event=die, **slow)
 """
 
 

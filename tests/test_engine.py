@@ -295,9 +295,11 @@ def test_ctrl_c_leaves_a_state_that_the_same_call_finishes(
     big_table(mysql, "eng_old", 100_000)
     big_table(mysql_b, "eng_new", 0, fill=False)
     plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
+    # Slow on purpose: a fast machine would be done before it is interrupted.
+    slow = {**plan, "throttle": {"max_bytes_per_second": 5_000_000}}
     events: list[dict[str, Any]] = []
     with pytest.raises(KeyboardInterrupt):
-        _core.copy(plan, _interrupt_after(events, 5_000))
+        _core.copy(slow, _interrupt_after(events, 5_000))
     done = int(str(mysql_b.sql("SELECT COUNT(*) FROM eng_new.t")[0][0]))
     assert 0 < done < 100_000
     result = _core.copy(plan)
