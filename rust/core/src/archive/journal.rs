@@ -127,8 +127,7 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
         self.put(&Line::Archive { version: VERSION, schema: schema.into(), server: server.into() })?;
         for (table, chunks) in &self.former {
             for entry in chunks.entries.values() {
-                let (plan, bounds) = (chunks.plan.clone(), entry.bounds.clone());
-                self.put(&Line::Planned { table: table.clone(), plan, number: entry.number, bounds })?;
+                self.planned(table, &chunks.plan, entry.number, &entry.bounds)?;
                 if let Some(Made(file)) = &entry.done {
                     let file = file.clone();
                     self.put(&Line::Done { table: table.clone(), number: entry.number, file })?;

@@ -14,6 +14,9 @@ use crate::error::{Error, Kind, Result};
 pub const MANIFEST: &str = "manifest.json";
 pub const FORMAT: &str = "datajoint-migrate archive";
 pub const VERSION: u32 = 1;
+/// Ends a manifest, with the BLAKE3 hash of all that is before it: definitions and programs have no other hash.
+const SEAL: &str = ",\n  \"blake3\": \"";
+const SEAL_END: &str = "\"\n}";
 /// A manifest of 100,000 chunk files has about 40 MB.
 const MAX_MANIFEST: u64 = 1 << 30;
 
@@ -197,6 +200,11 @@ impl Manifest {
             );
             return Err(failed(MANIFEST, message));
         }
+        let seal = text.len().saturating_sub(SEAL.len() + 64 + SEAL_END.len());
+        let (body, seal) = text.split_at(seal);
+        if seal != seal_of(body).as_bytes() {
+            return Err(failed(MANIFEST, "has been changed or damaged: its BLAKE3 hash differs"));
+        }
         let manifest: Self = serde_json::from_slice(text).map_err(unreadable)?;
         manifest.check()?;
         Ok(manifest)
@@ -266,7 +274,8 @@ impl Manifest {
 
     /// Writes the manifest, which makes the archive a finished one.
     pub fn write(&self, place: &Place) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Kind::Internal(error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Kind::Internal(error.to_string()))?;
+        seal(&mut text);
         let mut draft = place.draft(MANIFEST)?;
         draft.file.write_all(&text).map_err(|error| failed(MANIFEST, error))?;
         draft.keep()?;
@@ -278,6 +287,17 @@ impl Manifest {
 struct Head {
     format: String,
     version: u32,
+}
+
+/// Makes the hash of the object `text` its last member.
+fn seal(text: &mut Vec<u8>) {
+    text.truncate(text.len().saturating_sub("\n}".len()));
+    let seal = seal_of(text);
+    text.extend_from_slice(seal.as_bytes());
+}
+
+fn seal_of(body: &[u8]) -> String {
+    format!("{SEAL}{}{SEAL_END}", blake3::hash(body).to_hex())
 }
 
 fn is_name(name: &str) -> bool {
@@ -309,15 +329,21 @@ mod tests {
         })
     }
 
+    fn text_of(manifest: &serde_json::Value) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(manifest).expect("JSON");
+        seal(&mut text);
+        text
+    }
+
     fn refused(pointer: &str, value: serde_json::Value) -> String {
         let mut manifest = valid();
         *manifest.pointer_mut(pointer).expect("it is there") = value;
-        Manifest::parse(manifest.to_string().as_bytes()).expect_err("refused").to_string()
+        Manifest::parse(&text_of(&manifest)).expect_err("refused").to_string()
     }
 
     #[test]
     fn a_valid_manifest_is_read() {
-        let manifest = Manifest::parse(valid().to_string().as_bytes()).expect("valid");
+        let manifest = Manifest::parse(&text_of(&valid())).expect("valid");
         assert_eq!(manifest.tables[0].chunks[0].rows, 2);
     }
 
@@ -352,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_cut_or_flipped_anywhere_never_panics() {
-        let text = valid().to_string().into_bytes();
+    fn a_manifest_cut_or_changed_anywhere_is_refused() {
+        let text = text_of(&valid());
         for end in 0..text.len() {
             assert!(Manifest::parse(&text[..end]).is_err());
         }
@@ -361,8 +387,35 @@ mod tests {
             for bit in [1, 0x20, 0x80] {
                 let mut flipped = text.clone();
                 flipped[at] ^= bit;
-                let _ = Manifest::parse(&flipped);
+                assert!(Manifest::parse(&flipped).is_err(), "byte {at}");
             }
+        }
+        assert!(Manifest::parse(&[text.as_slice(), b"\n"].concat()).is_err());
+    }
+
+    #[test]
+    fn whatever_somebody_sealed_never_panics() {
+        let text = serde_json::to_vec_pretty(&valid()).expect("JSON");
+        for at in 0..text.len() - 2 {
+            for byte in [text[at] ^ 1, text[at] ^ 0x80, b'"', b'9', b'-', b'[', b'}'] {
+                let mut changed = text.clone();
+                changed[at] = byte;
+                seal(&mut changed);
+                drop(Manifest::parse(&changed));
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_a_million_levels_is_refused() {
+        let deep = "[".repeat(1_000_000);
+        let mut text = serde_json::to_vec_pretty(&valid()).expect("JSON");
+        text.truncate(text.len() - 2);
+        for end in [String::new(), "]".repeat(1_000_000)] {
+            let mut text =
+                [text.as_slice(), format!(",\n  \"programs\": {deep}{end}\n}}").as_bytes()].concat();
+            seal(&mut text);
+            assert!(Manifest::parse(&text).is_err());
         }
     }
 
