@@ -8,7 +8,7 @@ from conftest import Fresh
 from datajoint_migrate.catalog.connection import resolve
 from datajoint_migrate.catalog.programs import Program, read_programs
 from datajoint_migrate.catalog.sql import words
-from datajoint_migrate.target.programs import create_programs, drop_program, rewritten
+from datajoint_migrate.target.programs import create_programs, drop_program, makes, rewritten
 from servers import Server
 
 LAB, RIG, COPY, RIG_COPY = "prg_lab", "prg`rig 100%", "prg_lab_v20", "prg`rig 100%_v20"
@@ -144,3 +144,46 @@ def test_only_names_of_the_schema_are_exchanged(sql: str, mode: str, wanted: str
         assert rewritten(program, {"a": "b"}) == sql.replace(", a.t", ", `b`.t", 1)
     else:
         assert rewritten(program, {"a": "b"}) == wanted
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP DATABASE `other`",
+        "CREATE TABLE `t` (a int)",
+        "CREATE USER `t`",
+        "CREATE DEFINER=`me`@`%` PROCEDURE `t`() SELECT 1",
+        "CREATE DEFINER=`me`@`%` TRIGGER `u` BEFORE INSERT ON `m` FOR EACH ROW SET @a = 1",
+        "CREATE TRIGGER",
+        "CREATE TABLE TRIGGER (`t` int)",
+        "",
+    ],
+)
+def test_a_text_that_makes_something_else_is_not_run(sql: str) -> None:
+    assert not makes(Program("trigger", "lab", "t", sql, "me@%", "", None, None))
+
+
+def test_every_text_of_a_server_makes_what_it_says(server: Server) -> None:
+    with resolve(server.url).session() as session:
+        session.execute(f"USE `{LAB}`")
+        session.execute("CREATE FUNCTION IF NOT EXISTS plain() RETURNS int RETURN 1")
+        session.execute(
+            "CREATE DEFINER = CURRENT_USER() SQL SECURITY INVOKER VIEW plain AS SELECT 1 AS one"
+        )
+        session.execute(
+            "CREATE DEFINER = CURRENT_USER TRIGGER prg_lab.plain AFTER INSERT ON mouse FOR EACH ROW"
+            " SET @one = 1"
+        )
+        programs = read_programs(session, LAB)
+    assert len(programs) == len(PROGRAMS) + 3
+    assert all(makes(program) for program in programs)
+
+
+def test_a_text_is_one_statement(server: Server) -> None:
+    text = f"CREATE VIEW `{LAB}`.two AS SELECT 1 AS one; DROP TABLE `{LAB}`.mouse"
+    liar = Program("view", LAB, "two", text, "me@%", "", None, None)
+    with resolve(server.url).session() as session:
+        (note,) = create_programs(session, [liar], {LAB: LAB})
+        assert "is not carried over" in note
+        assert session.query(f"SELECT COUNT(*) FROM `{LAB}`.mouse") == [(0,)]
+        assert "two" not in {program.name for program in read_programs(session, LAB)}

@@ -18,6 +18,7 @@ from datajoint_migrate import (
     ServerError,
     rebuild_lineage,
     rename_schema,
+    rollback,
 )
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.steps.cutover import actions, moves
@@ -181,6 +182,61 @@ def test_without_atomic_renames_tables_move_one_by_one(
     monkeypatch.setattr(Session, "execute", execute)
     rename_schema(NEW, A, connection=server.url)
     assert seen(server) == before
+
+
+LIES: dict[str, tuple[str, Any]] = {
+    "another schema's tables": ("rename", {"pairs": [["ren_c", "secret", NEW]]}),
+    "an account's rights": (
+        "grants",
+        {
+            "kind": "grants",
+            "old": A,
+            "new": NEW,
+            "grants": [
+                {"to": "'x'@'%'", "table": None, "rights": ["ALL ON *.* TO x -- "], "option": True}
+            ],
+        },
+    ),
+    "no step": ("rename", {"kind": "sql", "sql": "DROP DATABASE ren_c"}),
+    "a kind that is none": ("drop_program", {"program": {"kind": "database ren_c --"}}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_journal_that_says_what_no_rename_does_is_not_followed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    server.sql("CREATE DATABASE ren_c; CREATE TABLE ren_c.secret (id int PRIMARY KEY)")
+    monkeypatch.setattr("datajoint_migrate.steps.cutover.rename.carry_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rename_schema(A, NEW, connection=server.url)
+    monkeypatch.undo()
+    kind, other = LIES[lie]
+    table = f"`{NEW}`.`~rename_journal`"
+    for step, payload in server.sql(f"SELECT step, payload FROM {table} WHERE step >= 0"):
+        found = json.loads(str(payload))
+        if found["kind"] == kind or kind == "grants":
+            found = other if "kind" in other else {**found, **other}
+            if "program" in other:
+                found["program"] = {**json.loads(str(payload))["program"], **other["program"]}
+            with resolve(server.url).session() as session:
+                session.execute(
+                    f"UPDATE {table} SET payload = %s WHERE step = %s", (json.dumps(found), step)
+                )
+            break
+    before = seen(server, A, B, NEW, "ren_c")
+    with pytest.raises(InvalidArgument, match="none that this program wrote"):
+        rename_schema(A, NEW, connection=server.url)
+    with pytest.raises(InvalidArgument, match="none that this program wrote"):
+        rollback(NEW, connection=server.url, execute=True)
+    # It stands in nobody else's way.
+    with pytest.raises(NotFound, match="no journal"):
+        rollback({A: "ren_b"}, connection=server.url)
+    assert seen(server, A, B, NEW, "ren_c") == before
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.timeout(900)

@@ -13,6 +13,12 @@ from datajoint_migrate.errors import MigrationError, PermissionMissing
 # After these a two-part name is schema and table, even where an alias has the schema's name.
 BEFORE_TABLE = {"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "CALL", "VIEW", "STRAIGHT_JOIN"}
 
+# What may stand between CREATE and the kind of program.
+HEAD = {
+    "OR", "REPLACE", "ALGORITHM", "UNDEFINED", "MERGE", "TEMPTABLE", "DEFINER", "SQL", "SECURITY",
+    "INVOKER", "AGGREGATE",
+}  # fmt: skip
+
 
 def rewritten(program: Program, schema_map: Mapping[str, str]) -> str:
     """The statement that makes `program` in its mapped schema: every name of a mapped schema is
@@ -105,6 +111,11 @@ def _create(session: Session, program: Program, schema_map: Mapping[str, str]) -
             "on mysql.proc or SHOW_ROUTINE, TRIGGER or EVENT is needed, and what it reads must be "
             "there)"
         ]
+    if not makes(program):
+        return [
+            f"the {program} is not carried over: its text does something else than make it, so it"
+            " was not run"
+        ]
     notes = []
     dest = schema_map[program.schema]
     for name in sorted(named_in_strings(program, schema_map)):
@@ -124,6 +135,32 @@ def _create(session: Session, program: Program, schema_map: Mapping[str, str]) -
             "another definer needs the privilege SET_ANY_DEFINER (SUPER on MariaDB)"
         )
     return notes
+
+
+def makes(program: Program) -> bool:
+    """Whether the text is a CREATE of that very program, as one out of an archive or a journal need
+    not be: before the name stands nothing but what SHOW CREATE puts there."""
+    parts = words(program.create, program.sql_mode or "")
+    solid = [part for part in parts if part.kind not in ("space", "comment")]
+    said = [part.text.upper() if part.kind == "word" else "" for part in solid]
+    if not said or said[0] != "CREATE":
+        return False
+    at = 1
+    while at < len(solid) and (said[at] in HEAD or solid[at].text == "="):
+        if said[at] == "DEFINER" and at + 2 < len(solid) and solid[at + 1].text == "=":
+            at += 3
+            if at + 1 < len(solid) and solid[at].text == "@":
+                at += 2
+            if [part.text for part in solid[at : at + 2]] == ["(", ")"]:
+                at += 2
+        else:
+            at += 1
+    if said[at : at + 1] != [program.kind.upper()]:
+        return False
+    at += 4 if said[at + 1 : at + 4] == ["IF", "NOT", "EXISTS"] else 1
+    at += 2 if [part.text for part in solid[at + 1 : at + 2]] == ["."] else 0
+    named = solid[at].name if at < len(solid) else ""
+    return named.casefold() == program.name.casefold()
 
 
 def _speak_as(session: Session, program: Program) -> None:

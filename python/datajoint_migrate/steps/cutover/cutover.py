@@ -23,9 +23,8 @@ from datajoint_migrate.steps.cutover.moves import (
     DOING,
     DONE,
     Journal,
+    all_journals,
     begin,
-    journals,
-    open_journal,
     our_turn,
 )
 from datajoint_migrate.steps.cutover.preflight import Before, check_again, check_all, missing_of
@@ -184,16 +183,15 @@ def _begun(
     session: Session, schema_map: dict[str, str], archives: dict[str, str], execute: bool
 ) -> Journal | None:
     """The journal of the same cutover, begun or done; raises for another one in its way."""
-    for name in journals(session):
-        journal = open_journal(session, name)
-        if journal is None or journal.verb != VERB:
+    for journal in all_journals(session):
+        if journal.verb != VERB:
             continue
         theirs = journal.facts["schema_map"]
         if not set(theirs) & set(schema_map):
             continue
         if theirs != schema_map or journal.facts["archives"] != archives:
             raise InvalidArgument(
-                f"the journal in {name} is of another cutover: {theirs}",
+                f"the journal in {journal.schema} is of another cutover: {theirs}",
                 hint=f"finish it or undo it first, by cutover or rollback with {theirs}",
             )
         if journal.state in (DOING, DONE):

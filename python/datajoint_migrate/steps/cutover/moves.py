@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.connection import Server, Session
-from datajoint_migrate.errors import ServerError
+from datajoint_migrate.errors import InvalidArgument, ServerError
 from datajoint_migrate.steps.cutover.actions import ACTIONS
+from datajoint_migrate.steps.cutover.proof import prove
 
 JOURNAL = "~rename_journal"
 # A RENAME waits for whoever uses a table; longer than this is an error, and nothing is renamed.
@@ -106,14 +107,21 @@ def _write(session: Session, journal: Journal) -> None:
 
 
 def open_journal(session: Session, schema: str) -> Journal | None:
-    """The journal in that schema; None when there is none, or none was begun."""
+    """The journal in that schema; None when there is none, or none was begun.
+
+    Raises `InvalidArgument` when it says what no rename does.
+    """
     if schema not in journals(session):
         return None
     rows = dict(session.query(f"SELECT step, payload FROM {quote(schema, JOURNAL)}"))
     if -1 not in rows:
         return None
-    head = json.loads(rows.pop(-1))
-    steps = [json.loads(rows[number]) for number in sorted(rows)]
+    try:
+        head = json.loads(rows.pop(-1))
+        steps = [json.loads(rows[number]) for number in sorted(rows)]
+    except ValueError:
+        head, steps = {}, []
+    prove(schema, head, steps)
     return Journal(
         schema, head["verb"], head["facts"], steps, head["state"], head["position"], head["notes"]
     )
@@ -127,6 +135,15 @@ def journals(session: Session) -> list[str]:
             "SELECT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_NAME = %s", (JOURNAL,)
         )
     ]
+
+
+def all_journals(session: Session) -> Iterator[Journal]:
+    """Every journal there is. What is none is left out: whoever writes nonsense into a schema of
+    theirs keeps nobody else from a cutover or rollback."""
+    for name in journals(session):
+        with suppress(InvalidArgument):
+            if journal := open_journal(session, name):
+                yield journal
 
 
 def go_on(session: Session, journal: Journal) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from datajoint_migrate.catalog.connection import Session, resolve
 from datajoint_migrate.catalog.programs import read_programs
-from datajoint_migrate.errors import DestinationNotEmpty, NotFound, NotReady
+from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, NotFound, NotReady
 from datajoint_migrate.steps.cutover.actions import Step, come_step, leave_step, tables_of
 from datajoint_migrate.steps.cutover.moves import (
     DONE,
     JOURNAL,
     UNDOING,
     Journal,
-    journals,
+    all_journals,
     open_journal,
     our_turn,
     rewrite,
@@ -88,18 +88,23 @@ def rollback(
 
 
 def _find(session: Session, wanted: Mapping[str, str] | str) -> Journal:
-    known = []
-    for name in journals(session):
-        journal = open_journal(session, name)
-        if journal is None:
-            continue
-        known.append(name)
-        if wanted == name or (not isinstance(wanted, str) and dict(wanted) == _map(journal)):
-            return journal
-    raise NotFound(
-        f"there is no journal of {wanted!r}, so nothing can be undone",
-        hint=f"there are journals in {', '.join(known)}" if known else None,
-    )
+    if isinstance(wanted, str) and (journal := open_journal(session, wanted)):
+        return journal
+    known = list(all_journals(session))
+    found = [one for one in known if not isinstance(wanted, str) and dict(wanted) == _map(one)]
+    if len(found) > 1:
+        places = [one.schema for one in found]
+        raise InvalidArgument(
+            f"there are several journals of {wanted!r}: in {', '.join(places)}",
+            hint="call rollback with the schema that cutover's result named as `journal`",
+        )
+    if not found:
+        places = [one.schema for one in known]
+        raise NotFound(
+            f"there is no journal of {wanted!r}, so nothing can be undone",
+            hint=f"there are journals in {', '.join(places)}" if places else None,
+        )
+    return found[0]
 
 
 def _map(journal: Journal) -> dict[str, str]:
