@@ -207,3 +207,27 @@ def test_a_backup_comes_back(hostile: Hostile, tmp_path: Path, how: str) -> None
     assert {table: hostile.rows(back, table) for table in rows} == rows
     restore_schema(name, hostile.schema, overwrite=True, **hostile.on)
     assert {table: hostile.rows(hostile.schema, table) for table in rows} == rows
+
+
+@pytest.mark.parametrize("kind", ["mysql", "mariadb"])
+def test_names_of_64_characters_have_no_room_for_endings(
+    request: pytest.FixtureRequest, tmp_path: Path, fresh: Fresh, kind: str
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    lab, new, old, saved = (f"{'x' * 60}{end}" for end in ("_lab", "_new", "_old", "_sav"))
+    fresh(server, lab, new, old, saved, f"{lab[:54]}_restoring", f"{lab[:62]}_2")
+    long = make(server, lab, tmp_path / "store")
+    before = {table: long.rows(lab, table) for table in (PARENT, CHILD, RECORDING)}
+    result = migrate({lab: new}, **long.stores, **long.on)
+    assert result["match"], result["issues"]
+    backup_schema(lab, saved, **long.on)
+    (missing,) = cutover({lab: new}, backups={lab: saved}, **long.on)["missing"]
+    assert f"{lab}_old" in missing
+    assert "archive_map" in missing
+    there = {"backups": {lab: saved}, "archive_map": {lab: old}}
+    told = cutover({lab: new}, **there, execute=True, **long.on)
+    assert told["executed"], told["missing"]
+    rollback({lab: new}, execute=True, **long.on)
+    restored = restore_schema(saved, lab, overwrite=True, **long.on)
+    assert {table: long.rows(lab, table) for table in before} == before
+    assert restored["kept"] == f"{lab[:62]}_2"

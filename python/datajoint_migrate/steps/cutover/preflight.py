@@ -199,7 +199,8 @@ def _jobs(before: Before) -> tuple[bool, list[str]]:
 
 def _lengths(before: Before) -> tuple[bool, list[str]]:
     problems = [
-        f"the schema name {name} has {len(name)} characters, {NAME_CHARACTERS} are allowed"
+        f"the schema name {name} has {len(name)} characters, {NAME_CHARACTERS} are allowed:"
+        " choose a shorter one (suffix, archive_map)"
         for name in before.archives.values()
         if len(name) > NAME_CHARACTERS
     ]

@@ -106,7 +106,10 @@ def check_names(schema_map: dict[str, str], same_server: bool) -> None:
     for source, dest in schema_map.items():
         for name in (source, dest):
             if not name or len(name) > 64 or name != name.strip() or "\0" in name:
-                raise InvalidArgument(f"{name!r} cannot be the name of a schema")
+                raise InvalidArgument(
+                    f"{name!r} cannot be the name of a schema",
+                    hint="a name has 1 to 64 characters, no NUL, no space at its ends",
+                )
         if same_server and dest in schema_map:
             raise InvalidArgument(
                 f"the destination {dest!r} is itself one of the source schemas",
