@@ -1,8 +1,9 @@
 //! Cutting a table along its key.
 //!
-//! A chunk is a half-open range `[lower, upper)` of the whole key in index order. Bounds are found by walking the index
-//! (`LIMIT 1 OFFSET n`), never by arithmetic on its ends: keys are composite, sparse, text, dates. Ranges are written as
-//! `(a > x) OR (a = x AND b >= y)`, because the range optimiser does not use row constructors with an order.
+//! A chunk is a half-open range `[lower, upper)` of the whole key in index order. Bounds are keys that are there, found by
+//! walking the index (`LIMIT 1 OFFSET n`): keys are composite, sparse, text, dates. Where they are numbers, leaps along
+//! the index find beginnings of keys (`leap.rs`). Ranges are written as `(a > x) OR (a = x AND b >= y)`, because the range
+//! optimiser does not use row constructors with an order.
 
 use std::collections::HashMap;
 
@@ -32,7 +33,7 @@ pub enum KeyValue {
     Bytes { hex: String, charset: String },
 }
 
-/// One value for each column of the key, in index order.
+/// Values of the key's columns, in index order: of all of them, or of the first ones.
 pub type Bound = Vec<KeyValue>;
 
 /// A range of a table: from `lower` on, up to but without `upper`; a missing bound is the table's end.
@@ -75,6 +76,7 @@ impl KeyValue {
 struct KeyColumn {
     /// The expression whose order is the index's order: the column, or the number behind an ENUM, SET or BIT.
     expression: String,
+    by_number: bool,
     charset: String,
     /// Its values are digits, and must stay a number when they become a literal.
     decimal: bool,
@@ -84,8 +86,11 @@ struct KeyColumn {
 #[derive(Debug, Clone)]
 pub struct Walk {
     from: String,
+    /// The table with the index as a hint only: for what is forced `MySQL` makes no estimate.
+    hinted: String,
     key: Vec<KeyColumn>,
-    order: String,
+    /// The columns of the key as statements name them.
+    names: Vec<String>,
     filter: Option<String>,
 }
 
@@ -105,8 +110,11 @@ pub struct WalkOf<'a> {
 impl Walk {
     /// Looks at the key columns' types. Source rows are named `s` in every statement.
     pub fn new(connection: &mut Connection, of: WalkOf<'_>) -> Result<Self> {
-        let index = of.index.map_or_else(String::new, |index| format!(" FORCE INDEX ({})", quote(index)));
-        let from = format!("{} AS s{index}", qualified(of.schema, of.table));
+        let [from, hinted] = ["FORCE", "USE"].map(|hint| {
+            let index =
+                of.index.map_or_else(String::new, |index| format!(" {hint} INDEX ({})", quote(index)));
+            format!("{} AS s{index}", qualified(of.schema, of.table))
+        });
         let names: Vec<_> = of.key.iter().map(|name| format!("s.{}", quote(name))).collect();
         let mut key = Vec::new();
         if !names.is_empty() {
@@ -120,6 +128,7 @@ impl Walk {
                     || column.flags().intersects(ColumnFlags::ENUM_FLAG | ColumnFlags::SET_FLAG);
                 key.push(KeyColumn {
                     expression: if by_number { format!("({name} + 0)") } else { name.clone() },
+                    by_number,
                     decimal: matches!(
                         column.column_type(),
                         ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL
@@ -131,7 +140,7 @@ impl Walk {
                 });
             }
         }
-        Ok(Self { from, key, order: names.join(", "), filter: of.filter.map(str::to_owned) })
+        Ok(Self { from, hinted, key, names, filter: of.filter.map(str::to_owned) })
     }
 
     /// The table with its index hint, for a `FROM`.
@@ -143,7 +152,7 @@ impl Walk {
     /// `ORDER BY` the key, or nothing where there is no key.
     #[must_use]
     pub fn order_by(&self) -> String {
-        if self.order.is_empty() { String::new() } else { format!(" ORDER BY {}", self.order) }
+        if self.names.is_empty() { String::new() } else { format!(" ORDER BY {}", self.names.join(", ")) }
     }
 
     #[must_use]
@@ -185,7 +194,7 @@ impl Walk {
     }
 
     fn literals(&self, bound: &Bound) -> Result<Vec<String>> {
-        if bound.len() != self.key.len() {
+        if bound.is_empty() || bound.len() > self.key.len() {
             return Err(Kind::Plan(format!(
                 "a bound of {} values for a key of {}",
                 bound.len(),
@@ -212,20 +221,56 @@ impl Walk {
 
     /// The key of the row that stands `rows` rows after the beginning of `chunk`, if there is one within it.
     pub fn key_after(&self, connection: &mut Connection, chunk: &Chunk, rows: u64) -> Result<Option<Bound>> {
-        let expressions: Vec<_> = self.key.iter().map(|column| column.expression.as_str()).collect();
         let sql = format!(
-            "SELECT {} FROM {}{}{} LIMIT 1 OFFSET {rows}",
-            expressions.join(", "),
-            self.from,
+            "{}{}{} LIMIT 1 OFFSET {rows}",
+            self.select(&self.from),
             self.condition(chunk)?,
             self.order_by()
         );
+        self.one(connection, &sql)
+    }
+
+    fn select(&self, from: &str) -> String {
+        let expressions: Vec<_> = self.key.iter().map(|column| column.expression.as_str()).collect();
+        format!("SELECT {} FROM {from}", expressions.join(", "))
+    }
+
+    fn one(&self, connection: &mut Connection, sql: &str) -> Result<Option<Bound>> {
         let mut found = None;
-        scan(connection, &sql, Audience::River, 1, &mut |batch, _| {
+        scan(connection, sql, Audience::River, 1, &mut |batch, _| {
             found = Some(self.bound(&batch)?);
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// Whether an estimate for a range says how long its chunk is: nothing filters the rows, and the range optimiser
+    /// sees the key's own columns.
+    pub(super) fn is_estimable(&self) -> bool {
+        self.filter.is_none() && self.key.iter().all(|column| !column.by_number)
+    }
+
+    /// How many rows of the chunk the server expects, if it says.
+    pub(super) fn estimate(&self, connection: &mut Connection, chunk: &Chunk) -> Result<Option<u64>> {
+        let (explain, rows) =
+            if connection.is_mariadb() { ("EXPLAIN", 8) } else { ("EXPLAIN FORMAT=TRADITIONAL", 9) };
+        let sql = format!("{explain} {}{}", self.select(&self.hinted), self.condition(chunk)?);
+        let said = connection.query(&sql)?;
+        let number = said.first().and_then(|row| row.get(rows)).and_then(Option::as_deref);
+        Ok(number.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok()))
+    }
+
+    /// The first key of a chunk, or the last.
+    pub(super) fn edge(
+        &self,
+        connection: &mut Connection,
+        chunk: &Chunk,
+        last: bool,
+    ) -> Result<Option<Bound>> {
+        let side = if last { " DESC" } else { "" };
+        let order: Vec<_> = self.names.iter().map(|name| format!("{name}{side}")).collect();
+        let (select, condition) = (self.select(&self.from), self.condition(chunk)?);
+        self.one(connection, &format!("{select}{condition} ORDER BY {} LIMIT 1", order.join(", ")))
     }
 
     fn bound(&self, batch: &RecordBatch) -> Result<Bound> {
@@ -309,10 +354,12 @@ mod tests {
     fn walk(columns: usize) -> Walk {
         let key = ["a", "b", "c"][..columns].iter().map(|name| KeyColumn {
             expression: format!("s.`{name}`"),
+            by_number: false,
             charset: "binary".into(),
             decimal: false,
         });
-        Walk { from: "`x`.`t` AS s".into(), key: key.collect(), order: "s.`a`".into(), filter: None }
+        let from = "`x`.`t` AS s".to_owned();
+        Walk { hinted: from.clone(), from, key: key.collect(), names: Vec::new(), filter: None }
     }
 
     fn bound(values: &[i32]) -> Bound {

@@ -2,6 +2,7 @@
 
 pub mod chunk;
 pub mod connect;
+pub mod leap;
 pub mod load;
 pub mod names;
 pub mod query;

@@ -25,6 +25,7 @@ use crate::convert::natural::{Described, Natural};
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Error, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::leap::Cuts;
 use crate::mysql::names::quote;
 use crate::mysql::scan::scan;
 use crate::mysql::session::{self, Snapshot};
@@ -315,13 +316,10 @@ impl Backup<'_> {
         if number > 0 && rest.lower.is_none() {
             return Ok(());
         }
+        let mut cuts = Cuts::default();
         loop {
             self.progress.turn()?;
-            let next = if table.walk.has_key() {
-                table.walk.key_after(walker, &rest, self.chunk_rows(table))?
-            } else {
-                None
-            };
+            let next = cuts.next(&table.walk, walker, &rest, self.chunk_rows(table))?;
             let chunk = Chunk { lower: rest.lower.take(), upper: next.clone() };
             self.journal.planned(name, &table.plan, number, &chunk)?;
             queue.put(Job { table: table.clone(), number, chunk, former: None })?;

@@ -17,6 +17,7 @@ use super::throttle::spare;
 use crate::convert::pointer::WIDTH;
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::leap::Cuts;
 use crate::mysql::load::{Load, Store, allows_infile};
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
@@ -361,13 +362,10 @@ impl Copy<'_> {
                 rest.upper = table.walk.key_after(walker, &Chunk::default(), limit)?;
             }
         }
+        let mut cuts = Cuts::default();
         loop {
             self.progress.turn()?;
-            let next = if table.walk.has_key() {
-                table.walk.key_after(walker, &rest, self.chunk_rows(table))?
-            } else {
-                None
-            };
+            let next = cuts.next(&table.walk, walker, &rest, self.chunk_rows(table))?;
             let chunk =
                 Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
             if let Some(journal) = &table.journal {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::copy::{default_chunk_bytes, default_lanes};
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::leap::Cuts;
 use crate::mysql::names::quote;
 use crate::mysql::scan::{scan as scan_rows, schema_of};
 use crate::mysql::session::{self, Snapshot};
@@ -117,14 +118,10 @@ fn open(server: &Server) -> Result<Connection> {
 fn walk_all(plan: &ScanPlan, walk: &Walk, walker: &mut Connection, queue: &Queue<'_, Chunk>) -> Result<()> {
     let row_bytes = plan.data_bytes / plan.rows.max(1);
     let rows = (plan.chunk_bytes / row_bytes.clamp(16, plan.chunk_bytes)).clamp(1, 250_000);
+    let mut cuts = Cuts::default();
     let mut rest = Chunk::default();
-    let mut passed = 0;
     loop {
-        // Where the statistics see little beyond this chunk it takes the rest: to walk it as well, only to find the
-        // end, would be for nothing. Wrong statistics make it long, never wrong.
-        passed += rows;
-        let is_last = plan.rows > 0 && passed + rows / 2 >= plan.rows;
-        let next = if is_last { None } else { walk.key_after(walker, &rest, rows)? };
+        let next = cuts.next(walk, walker, &rest, rows)?;
         queue.put(Chunk { lower: rest.lower.take(), upper: next.clone() })?;
         if next.is_none() {
             return Ok(());
