@@ -5,12 +5,16 @@ from typing import Any, final
 
 __all__ = [
     "BatchStream",
+    "Batches",
     "__version__",
     "backup",
+    "batches",
     "check_archive",
     "compare",
     "copy",
+    "copy_batch",
     "files",
+    "forget_batches",
     "pointers",
     "quote",
     "read_manifest",
@@ -26,6 +30,26 @@ class BatchStream:
     """The record batches of a table, for any Arrow library; can be read once."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class Batches:
+    """The batches of a copy of files, as dicts; made while they are taken."""
+
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> dict[str, Any]: ...
+
+def batches(plan: dict[str, Any]) -> Batches:
+    """Begins to cut a copy of files into batches."""
+
+def copy_batch(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Copies the objects of one batch and notes it in the journal beside them."""
+
+def forget_batches(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> None:
+    """Removes the journal of a copy of files that is finished."""
 
 def quote(*names: str) -> str:
     """Quotes identifiers and joins them with dots: ``quote("db", "t")`` is ``"`db`.`t`"``."""

@@ -22,6 +22,7 @@ from datajoint_migrate.catalog.stores import (
 )
 from datajoint_migrate.catalog.tables import Schema, Table
 from datajoint_migrate.errors import ExternalMissing, StoreMissing
+from datajoint_migrate.steps.moving.batches import Executor, run_batches
 from datajoint_migrate.steps.moving.ends import Ends
 from datajoint_migrate.steps.moving.route import OnEvent
 
@@ -227,7 +228,12 @@ def check_places(jobs: Iterable[FileJob], stores: Stores, copy_files: bool) -> N
 
 
 def move_files(
-    ends: Ends, jobs: Iterable[FileJob], stores: Stores, copy_files: bool, on_event: OnEvent = None
+    ends: Ends,
+    jobs: Iterable[FileJob],
+    stores: Stores,
+    copy_files: bool,
+    on_event: OnEvent = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Copy, rewrite or (in place) look for the files behind the pointers.
 
@@ -241,8 +247,17 @@ def move_files(
             copy_files and not stores.same_place(job.store)
         )
         if writes:
-            origin = stores.of_source(job.store).spec()
-            target = stores.of_destination(job.store).spec()
+            result = run_batches(
+                stores.of_source(job.store),
+                stores.of_destination(job.store),
+                tracked={
+                    "source": ends.source.server.spec(),
+                    "pointer": job.pointer,
+                    "where": job.columns,
+                },
+                executor=executor,
+                on_event=on_event,
+            )
         else:
             both = (
                 stores.source.get(job.store),
@@ -251,18 +266,18 @@ def move_files(
             readable = [store for store in both if store is not None and store.can_be_read]
             if not readable:
                 continue
-            origin = target = readable[0].spec()
-        result = _core.files(
-            {
-                "source": ends.source.server.spec(),
-                "pointer": job.pointer,
-                "source_store": origin,
-                "destination_store": target,
-                "verify": writes,
-                "where": job.columns,
-            },
-            on_event,
-        )
+            place = readable[0].spec()
+            result = _core.files(
+                {
+                    "source": ends.source.server.spec(),
+                    "pointer": job.pointer,
+                    "source_store": place,
+                    "destination_store": place,
+                    "verify": False,
+                    "where": job.columns,
+                },
+                on_event,
+            )
         total["files_copied"] += result["files_copied"]
         total["bytes"] += result["bytes"]
         total["errors"] += [{**error, "store": job.store} for error in result["errors"]]

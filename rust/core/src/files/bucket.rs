@@ -202,6 +202,14 @@ impl Bucket {
         done.map(|put| put.e_tag).map_err(|error| self.failed(path, &error))
     }
 
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let key = self.key(path)?;
+        match self.handle.block_on(self.objects.delete(&key)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed(path, &error)),
+        }
+    }
+
     /// Begins an object that is written in parts; it appears when it is finished.
     pub(super) fn begin(&self, path: &str, size: u64) -> Result<Parts> {
         let key = self.key(path)?;

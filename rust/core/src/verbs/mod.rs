@@ -1,6 +1,7 @@
 //! The verbs: each lays a river out of stations and hands it to `run`.
 
 pub mod backup;
+pub mod batches;
 pub mod check;
 pub mod compare;
 pub mod copy;
