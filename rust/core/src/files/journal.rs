@@ -32,7 +32,9 @@ impl<'a> Journal<'a> {
     pub fn done(&self) -> Result<HashSet<String>> {
         let mut keys = HashSet::new();
         let mut note = |name: &str| {
-            keys.extend(name.rsplit('/').next().and_then(|name| name.strip_suffix(SUFFIX)).map(str::to_owned));
+            keys.extend(
+                name.rsplit('/').next().and_then(|name| name.strip_suffix(SUFFIX)).map(str::to_owned),
+            );
         };
         match self.store {
             Store::Bucket(bucket) => bucket.list(&self.below, &mut |path, _| {

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::files::{Counts, FilesSummary, ReadBy, lanes_of, yes};
 use super::pointers::TRACKING;
-use crate::convert::pointer::{Pointer, PointerKind, TrackingColumns, Tracking, base32};
+use crate::convert::pointer::{Pointer, PointerKind, Tracking, TrackingColumns, base32};
 use crate::error::{At, Error, Kind, Result};
 use crate::files::copy::{Copied, Copier, Hand, Object};
 use crate::files::journal::Journal;
@@ -169,11 +169,7 @@ fn make(plan: &BatchesPlan, progress: &Progress, put: impl Fn(Batch) -> Result<(
     finish(&mut objects, &mut bytes)
 }
 
-fn each(
-    plan: &BatchesPlan,
-    stores: &Stores,
-    take: &mut dyn FnMut(Planned) -> Result<()>,
-) -> Result<()> {
+fn each(plan: &BatchesPlan, stores: &Stores, take: &mut dyn FnMut(Planned) -> Result<()>) -> Result<()> {
     let Some(tracked) = &plan.tracked else {
         return stores.source.list(&plan.prefix, &mut |path, meta| take(listed(path, &meta)));
     };
