@@ -23,6 +23,7 @@ from pathlib import Path
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "dev": (
         "maturin>=1.9,<2",
+        "distributed>=2024.1",
         "pytest",
         "pytest-timeout",
         "hypothesis",

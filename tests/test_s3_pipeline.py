@@ -11,6 +11,7 @@ import pytest
 
 from conftest import Fresh, drop
 from datajoint_migrate import migrate
+from datajoint_migrate.steps.checks.doctor import check_setup
 from full_pipeline import FullPipeline, fill, read_with
 from pipelines.full import stores
 from s3 import S3, Bucket
@@ -117,3 +118,27 @@ def test_folders_copied_to_s3_every_value_reads_back_equal(
     schema_map = migrated(pipeline, "s3up", there, True, bucket.service.secret_key)
     reading = read_with("2.3.5-s3", pipeline, mysql, schema_map, there, tmp_path)
     assert reading.equal, reading.different()[:5]
+
+
+def test_doctor_connects_to_buckets(
+    pipeline: FullPipeline, bucket: Bucket, tmp_path: Path, origin: Bucket
+) -> None:
+    where = {"source_stores": pipeline.source_stores, "adapters": ADAPTERS, "copy_files": True}
+    schema_map = pipeline.schema_map("s3doc")
+
+    def told(dest_stores: Any) -> dict[str, dict[str, Any]]:
+        on = {"dest_stores": dest_stores, "connection": pipeline.server.url}
+        checks = check_setup(schema_map, **where, **on)["checks"]
+        return {check["name"]: check for check in checks if check["name"].startswith("store ")}
+
+    good = stores.in_bucket(specs_in(bucket))
+    before = bucket.objects()
+    assert all(check["ok"] for check in told(good).values())
+    assert len(told(good)) == 3
+    assert bucket.objects() == before
+    wrong = {**good, "raw": {**good["raw"], "secret_key": "no such secret"}}
+    nowhere = {**good, "flat": {**good["flat"], "bucket": "no-such-bucket"}}
+    refused, lost = told(wrong), told(nowhere)
+    assert [name for name, check in refused.items() if not check["ok"]] == ["store raw"]
+    assert [name for name, check in lost.items() if not check["ok"]] == ["store flat"]
+    assert "no such secret" not in repr(refused)

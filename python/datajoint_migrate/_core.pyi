@@ -5,13 +5,17 @@ from typing import Any, final
 
 __all__ = [
     "BatchStream",
+    "Batches",
     "__version__",
     "archive_state",
     "backup",
+    "batches",
     "check_archive",
     "compare",
     "copy",
+    "copy_batches",
     "files",
+    "forget_batches",
     "look",
     "orphans",
     "pointers",
@@ -21,7 +25,6 @@ __all__ = [
     "read_manifest",
     "restore",
     "scan",
-    "stores",
 ]
 
 __version__: str
@@ -31,6 +34,21 @@ class BatchStream:
     """The record batches of a table, for any Arrow library; can be read once."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class Batches:
+    """The batches of a copy of files, as dicts; made while they are taken."""
+
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> dict[str, Any]: ...
+
+def batches(plan: dict[str, Any]) -> Batches:
+    """Begins to cut a copy of files into batches."""
+
+def forget_batches(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> None:
+    """Removes the journal of a copy of files that is finished."""
 
 def quote(*names: str) -> str:
     """Quotes identifiers and joins them with dots: ``quote("db", "t")`` is ``"`db`.`t`"``."""
@@ -53,12 +71,12 @@ def pointers(
 def files(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
-    """Copies the objects behind the pointers of one tracking table, proved while copying."""
+    """Looks for the objects behind the pointers of one tracking table, where they stay."""
 
-def stores(
+def copy_batches(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
-    """Copies one store, or what lies below a prefix of it, to another."""
+    """Copies the files of some batches, proved while copying, and notes that they are done."""
 
 def look(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None

@@ -24,6 +24,7 @@ from datajoint_migrate.errors import (
     NotFound,
     Unconvertible,
 )
+from datajoint_migrate.steps.moving.batches import Executor
 from datajoint_migrate.steps.moving.building import origin_of
 from datajoint_migrate.steps.moving.ends import Ends, open_ends, read_if_there
 from datajoint_migrate.steps.moving.plan import key_index
@@ -88,6 +89,7 @@ def migrate_external_to_v20(
     adapters: Mapping[str, str] | None = None,
     connection: Any = None,
     dest_connection: Any = None,
+    executor: Executor | None = None,
     dry_run: bool = False,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def migrate_external_to_v20(
     inside the object), and the call says so before it writes anything, unless their
     objects are there already. With `copy_files=True` files are copied or rewritten, and verified.
     `source_schema` is the production schema; `create_parallel_schema` has noted it.
-    `final_schema` is the name the schema will have after the cutover.
+    `final_schema` is the name the schema will have after the cutover. `executor` copies the files,
+    as in `copy_store`.
 
     The column changes in one statement at the end, after every row is proved to have its JSON; a
     call that was interrupted is resumed by the same call, and a second call finds nothing to do.
@@ -138,7 +141,7 @@ def migrate_external_to_v20(
         if dry_run:
             return {**result, "sql": statements}
         if copy_files:
-            files = move_files(ends, [job], stores, True, on_event)
+            files = move_files(ends, [job], stores, True, on_event, executor)
             result["files_copied"] = files["files_copied"]
             if files["errors"]:
                 raise _missing_files(conversion, files["errors"])

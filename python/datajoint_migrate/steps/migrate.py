@@ -23,6 +23,7 @@ from datajoint_migrate.steps.copying import (
 )
 from datajoint_migrate.steps.lineage import with_neighbours
 from datajoint_migrate.steps.moving import journal
+from datajoint_migrate.steps.moving.batches import Executor
 from datajoint_migrate.steps.moving.building import (
     Building,
     build,
@@ -106,6 +107,7 @@ def migrate(
     connection: Any = None,
     dest_connection: Any = None,
     dry_run: bool = False,
+    executor: Executor | None = None,
     on_event: OnEvent = None,
 ) -> dict[str, Any]:
     """Migrate schemas in one go: declare, copy and convert, files, lineage, compare, verify.
@@ -118,7 +120,7 @@ def migrate(
     not tell. `charset="utf8mb4"` makes text of other character sets utf8mb4 (utf8mb4_bin), once
     it is proved that no key or text comes out differently. `final_names` ({destination: name})
     are the schemas' names after the cutover: by default the original's for one that is called
-    `<original>_v20`.
+    `<original>_v20`. `executor` copies the files, as in `copy_store`.
 
     `max_bytes_per_second` (of all connections together), `max_load` ("Threads_running=25", several
     with commas) and `pause_file` spare production: above a limit, or while the file is there,
@@ -187,7 +189,7 @@ def migrate(
             if (schema.name, table.name) not in compared
         ]
         comparing = Comparing(ends, missing, tolerance, adapters)
-        result |= _fill(ends, job, made, comparing, lanes, assume_quiet, on_event)
+        result |= _fill(ends, job, made, comparing, lanes, assume_quiet, on_event, executor)
         for building in job.buildings:
             # Last, because a load must not fire triggers.
             result["notes"] += carry_programs(ends, building, job.schema_map, STILL + TRIGGER)
@@ -333,6 +335,7 @@ def _fill(
     lanes: int,
     assume_quiet: bool,
     on_event: OnEvent,
+    executor: Executor | None,
 ) -> dict[str, Any]:
     """Files first, then rows: no row is ever there whose file is not; then the comparison."""
     loadings = [
@@ -343,7 +346,7 @@ def _fill(
     ]
     for loading in loadings:
         prove(ends.source, loading.source, loading.match)
-    files = move_files(ends, job.files, job.stores, job.copy_files, on_event)
+    files = move_files(ends, job.files, job.stores, job.copy_files, on_event, executor)
     raise_missing(files["errors"])
     filled: dict[str, Any] = {"files_copied": files["files_copied"]}
     if loadings:

@@ -1,5 +1,6 @@
 //! `datajoint_migrate._core`: the engine's verbs for Python. One page: a function a verb, plain dicts in and out.
 
+mod batches;
 mod errors;
 mod scan;
 mod watch;
@@ -15,6 +16,8 @@ mod _core {
 
     use super::watch::watch;
 
+    #[pymodule_export]
+    use super::batches::{Batches, batches};
     #[pymodule_export]
     use super::scan::{BatchStream, scan};
 
@@ -65,8 +68,20 @@ mod _core {
 
     #[pyfunction]
     #[pyo3(signature = (plan, on_event=None))]
-    fn stores<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        watch(plan, on_event, "stores", verbs::stores::stores)
+    fn copy_batches<'py>(
+        plan: &Bound<'py, PyDict>,
+        on_event: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "stores", verbs::batches::copy_batches)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
+    fn forget_batches<'py>(
+        plan: &Bound<'py, PyDict>,
+        on_event: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "stores", verbs::batches::forget)
     }
 
     #[pyfunction]

@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from datajoint_migrate import _core
 from datajoint_migrate.catalog.connection import Session
 from datajoint_migrate.catalog.externals import externals_of
 from datajoint_migrate.catalog.grants import Grants, read_grants
+from datajoint_migrate.catalog.stores import Store
 from datajoint_migrate.catalog.tables import Schema, read_schema
 from datajoint_migrate.errors import MigrationError
+from datajoint_migrate.steps.checks.stores import PROBE
 from datajoint_migrate.steps.moving.ends import Ends, open_ends
 from datajoint_migrate.steps.moving.pointers import Stores
 
@@ -174,13 +177,28 @@ def _store(name: str, stores: Stores, writes: bool) -> Check:
     detail = f"{origin.protocol} {origin.location}"
     if target.location != origin.location:
         detail += f" → {target.protocol} {target.location}"
-    for store, right, word in ((origin, os.R_OK, "read"), (target, os.W_OK, "written")):
-        if store.protocol != "file" or (store is target and not writes):
+    for store, write in ((origin, False), (target, writes)):
+        if (store is target and not writes) or (fault := _fault(store, write)) is None:
             continue
-        if not os.path.isdir(store.location):
-            hint = "mount it, or correct the location"
-            return _check(f"store {name}", False, f"{store.location} is no folder", hint)
-        if not os.access(store.location, right | os.X_OK):
-            hint = "run as a user who may, or change the folder's rights"
-            return _check(f"store {name}", False, f"{store.location} cannot be {word}", hint)
+        return _check(f"store {name}", False, *fault)
     return _check(f"store {name}", True, detail)
+
+
+def _fault(store: Store, write: bool) -> tuple[str, str | None] | None:
+    """What keeps us out of a store, and the way out."""
+    if store.protocol == "file":
+        if not os.path.isdir(store.location):
+            return f"{store.location} is no folder", "mount it, or correct the location"
+        if not os.access(store.location, (os.W_OK if write else os.R_OK) | os.X_OK):
+            word = "written" if write else "read"
+            hint = "run as a user who may, or change the folder's rights"
+            return f"{store.location} cannot be {word}", hint
+        return None
+    try:
+        path = f"{store.hash_prefix}/{PROBE}" if write else None
+        probed = _core.probe({"store": store.spec(), "write": path})
+    except MigrationError as error:
+        return error.message, error.hint
+    if probed["writable"] is False:
+        return probed["error"] or f"{store.location} cannot be written", "let its keys put objects"
+    return None

@@ -22,6 +22,7 @@ from datajoint_migrate.catalog.stores import (
 )
 from datajoint_migrate.catalog.tables import Schema, Table
 from datajoint_migrate.errors import ExternalMissing, StoreMissing
+from datajoint_migrate.steps.moving.batches import Executor, run_batches
 from datajoint_migrate.steps.moving.ends import Ends
 from datajoint_migrate.steps.moving.route import OnEvent
 
@@ -238,7 +239,12 @@ def check_places(jobs: Iterable[FileJob], stores: Stores, copy_files: bool) -> N
 
 
 def move_files(
-    ends: Ends, jobs: Iterable[FileJob], stores: Stores, copy_files: bool, on_event: OnEvent = None
+    ends: Ends,
+    jobs: Iterable[FileJob],
+    stores: Stores,
+    copy_files: bool,
+    on_event: OnEvent = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Copy, rewrite or (in place) look for the files behind the pointers.
 
@@ -250,24 +256,30 @@ def move_files(
     for job in jobs:
         writes = job.writes(stores, copy_files)
         if writes:
-            origin = stores.of_source(job.store).spec()
-            target = stores.of_destination(job.store).spec()
+            result = run_batches(
+                stores.of_source(job.store),
+                stores.of_destination(job.store),
+                tracked={
+                    "source": ends.source.server.spec(),
+                    "pointer": job.pointer,
+                    "where": job.columns,
+                },
+                executor=executor,
+                on_event=on_event,
+            )
         else:
             readable = job.readable(stores)
             if not readable:
                 continue
-            origin = target = readable[0].spec()
-        result = _core.files(
-            {
-                "source": ends.source.server.spec(),
-                "pointer": job.pointer,
-                "source_store": origin,
-                "destination_store": target,
-                "verify": writes,
-                "where": job.columns,
-            },
-            on_event,
-        )
+            result = _core.files(
+                {
+                    "source": ends.source.server.spec(),
+                    "pointer": job.pointer,
+                    "store": readable[0].spec(),
+                    "where": job.columns,
+                },
+                on_event,
+            )
         total["files_copied"] += result["files_copied"]
         total["bytes"] += result["bytes"]
         total["errors"] += [{**error, "store": job.store} for error in result["errors"]]

@@ -70,7 +70,13 @@ impl Hand {
     }
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
+    /// An object that stays where it is.
+    #[must_use]
+    pub fn at(path: &'a str, size: u64) -> Self {
+        Self { source: path, destination: path, prefix: b"", md5: None, size: Some(size), etag: None }
+    }
+
     pub(super) fn proof(&self, verify: bool) -> Proof {
         match (verify, self.md5) {
             (false, _) => Proof::Size,

@@ -89,8 +89,12 @@ impl Folder {
             if !seen.insert((metadata.dev(), metadata.ino())) {
                 continue;
             }
-            for entry in fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))? {
-                let path = entry.map_err(|error| unreadable(&folder, &error))?.path();
+            let entries = fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))?;
+            let paths: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
+            let mut paths = paths.map_err(|error| unreadable(&folder, &error))?;
+            // The batches of a copy are made of this order, and the file system's own is another one every time.
+            paths.sort_unstable();
+            for path in paths {
                 let found = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
                 if found.is_dir() {
                     folders.push(path);

@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod copy;
 pub mod folder;
+pub mod journal;
 pub mod memory;
 pub(crate) mod remote;
 pub mod service;

@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::bucket::Bucket;
 use super::folder::Folder;
+use super::journal::FOLDER;
 use super::service::BucketSpec;
 use crate::error::{Kind, Result};
 
@@ -150,6 +151,10 @@ impl Store {
 
     /// Calls `each` with the path and size of every object below `prefix`.
     pub fn list(&self, prefix: &str, each: &mut dyn FnMut(String, Meta) -> Result<()>) -> Result<()> {
+        let each = &mut |path: String, meta| {
+            // What journals of copies lie here is nobody's object.
+            if path.split('/').next() == Some(FOLDER) { Ok(()) } else { each(path, meta) }
+        };
         match self {
             Self::Folder(folder) => folder.list(prefix, each),
             Self::Bucket(bucket) => bucket.list(prefix, each),

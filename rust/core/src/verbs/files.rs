@@ -1,17 +1,16 @@
-//! Copying the objects behind the pointers of one tracking table.
+//! Looking for the objects behind the pointers of one tracking table, where they stay.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 pub(super) use super::copy::default_lanes;
 use super::pointers::TRACKING;
-use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns, base32};
+use crate::convert::pointer::{Pointer, Tracking, TrackingColumns, base32};
 use crate::error::{At, Error, Kind, Result};
-use crate::files::copy::{Copied, Copier, Hand, Object};
+use crate::files::copy::{Copied, Copier, Object};
 use crate::files::store::{StoreSpec, Stores};
 use crate::mysql::Server;
 use crate::mysql::names::{qualified, quote};
@@ -22,9 +21,8 @@ use crate::run::lanes::{retry, run};
 use crate::run::progress::Progress;
 
 const MAX_ERRORS: usize = 1000;
-/// Small batches, so that all lanes have files to copy; a lane that waits for a service has fewer at a time.
-const BATCH_BYTES: usize = 16 << 10;
-const REMOTE_BATCH_BYTES: usize = 1 << 10;
+/// Of the tracking table, at a time.
+const ROW_BYTES: usize = 64 << 10;
 /// Requests that one verb has under way: a lane waits for one object.
 pub(super) const REMOTE_LANES: usize = 32;
 
@@ -32,14 +30,9 @@ pub(super) const REMOTE_LANES: usize = 32;
 pub struct FilesPlan {
     pub source: Server,
     pub pointer: Pointer,
-    /// The 0.14.6 store.
-    pub source_store: StoreSpec,
-    /// The 2.x store.
-    pub destination_store: StoreSpec,
-    #[serde(default = "yes")]
-    pub verify: bool,
+    pub store: StoreSpec,
     /// The columns whose pointers matter: objects that none of them names are left alone.
-    #[serde(alias = "where")]
+    #[serde(rename = "where")]
     pub reads: Vec<ReadBy>,
     pub lanes: Option<usize>,
 }
@@ -90,24 +83,51 @@ pub(super) struct Counts {
     errors: Mutex<Vec<FileError>>,
 }
 
-/// Copies every referenced object that is not where 2.x will look for it. A file that cannot be copied is reported and
-/// does not keep the others from being copied.
+/// Looks whether every referenced object is there and has its size. One that is not is reported.
 pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     let begun = Instant::now();
     let pointer = &plan.pointer;
-    let tracking = qualified(&pointer.tracking_schema, &pointer.tracking_table);
     progress.at(&format!("{}.{}", pointer.tracking_schema, pointer.tracking_table));
-    let into = match pointer.layout {
-        Layout::Hash => format!("{}/{}", pointer.hash_prefix, pointer.schema),
-        Layout::InPlace => String::new(),
-    };
-    let stores = Stores::open(&plan.source_store, &plan.destination_store, &into)?;
+    let stores = Stores::open(&plan.store, &plan.store, "")?;
     let lanes = lanes_of(plan.lanes, &stores);
-    let batch_bytes = if stores.is_remote() { REMOTE_BATCH_BYTES } else { BATCH_BYTES };
-    let copier = Copier::new(stores, plan.verify);
-    let mut source = plan.source.connect()?;
-    session::reading(&mut source)?;
-    let reads = plan.reads.iter().map(|read| {
+    // Small batches, so that all lanes have files to look at; a lane that waits for a service has fewer at a time.
+    let most = if stores.is_remote() { 8 } else { 128 };
+    let copier = Copier::new(stores, false);
+    let counts = Counts::default();
+    let mut hands = vec![(); lanes];
+    run(
+        &mut hands,
+        |queue| {
+            let mut batch = Vec::new();
+            each_tracked(&plan.source, &plan.reads, pointer, &mut |row| {
+                batch.push((pointer.source_path(row)?, row.size, base32(&row.hash)));
+                if batch.len() < most { Ok(()) } else { queue.put(std::mem::take(&mut batch)) }
+            })?;
+            queue.put(batch)
+        },
+        |(), batch: Vec<(String, u64, String)>| {
+            for (path, size, hash) in batch {
+                progress.check()?;
+                let object = Object::at(&path, size);
+                let done = retry(progress, || copier.look(&object).map(|()| Copied::Present));
+                counts.note(hash, path, done)?;
+                progress.add(1, size);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(counts.summary(begun))
+}
+
+/// Hands over each row of the pointer's tracking table that one of `reads` refers to, in the order of the hashes.
+pub(super) fn each_tracked(
+    server: &Server,
+    reads: &[ReadBy],
+    pointer: &Pointer,
+    take: &mut dyn FnMut(&Tracking<'_>) -> Result<()>,
+) -> Result<()> {
+    let tracking = qualified(&pointer.tracking_schema, &pointer.tracking_table);
+    let reads = reads.iter().map(|read| {
         format!(
             "EXISTS (SELECT 1 FROM {} AS r WHERE r.{} = e.`hash`)",
             qualified(&read.schema, &read.table),
@@ -116,30 +136,20 @@ pub fn files(plan: &FilesPlan, progress: &Progress) -> Result<FilesSummary> {
     });
     let reads: Vec<_> = reads.collect();
     let condition = if reads.is_empty() { String::new() } else { format!(" WHERE {}", reads.join(" OR ")) };
-    let sql = format!("SELECT {TRACKING} FROM {tracking} AS e{condition}");
-    let counts = Counts::default();
-    let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
-    run(
-        &mut hands,
-        |queue| {
-            scan(&mut source, &sql, Audience::River, batch_bytes, &mut |batch, _| queue.put(batch))
-                .map(drop)
-                .at(|| tracking.clone())
-        },
-        |hand, batch: RecordBatch| {
-            let rows = TrackingColumns::new(batch.columns())?;
-            for index in 0..batch.num_rows() {
-                progress.check()?;
-                let Some(row) = rows.row(index)? else { continue };
-                let (path, done) = copy_one(&copier, pointer, &row, hand, progress);
-                counts.note(base32(&row.hash), path, done)?;
-                progress.add(1, row.size);
+    let sql = format!("SELECT {TRACKING} FROM {tracking} AS e{condition} ORDER BY e.`hash`");
+    let mut source = server.connect()?;
+    session::reading(&mut source)?;
+    scan(&mut source, &sql, Audience::River, ROW_BYTES, &mut |batch, _| {
+        let rows = TrackingColumns::new(batch.columns())?;
+        for index in 0..batch.num_rows() {
+            if let Some(row) = rows.row(index)? {
+                take(&row)?;
             }
-            copier.settle(hand)
-        },
-    )?;
-    copier.finish()?;
-    Ok(counts.summary(begun))
+        }
+        Ok(())
+    })
+    .map(drop)
+    .at(|| tracking.clone())
 }
 
 impl Counts {
@@ -180,32 +190,4 @@ impl Counts {
 
 fn is_of_one_object(error: &Error) -> bool {
     matches!(error.kind(), Kind::File { .. } | Kind::Value(_) | Kind::MissingTracking { .. })
-}
-
-fn copy_one(
-    copier: &Copier,
-    pointer: &Pointer,
-    row: &Tracking<'_>,
-    hand: &mut Hand,
-    progress: &Progress,
-) -> (String, Result<Copied>) {
-    let paths = pointer.source_path(row).and_then(|source| Ok((source, pointer.path(row)?)));
-    let (source, destination) = match paths {
-        Ok(paths) => paths,
-        Err(error) => return (String::new(), Err(error)),
-    };
-    let name = row.attachment_name.filter(|_| pointer.kind == PointerKind::Attach);
-    let prefix = name.map_or_else(Vec::new, |name| [name, b"\0"].concat());
-    let md5 = match pointer.kind {
-        PointerKind::Filepath => row.contents_hash,
-        PointerKind::Blob | PointerKind::Attach => Some(pointer.object_hash(row)),
-    };
-    let size = Some(row.size);
-    let object =
-        Object { source: &source, destination: &destination, prefix: &prefix, md5, size, etag: None };
-    let in_place = source == destination && copier.stores.source.is_same_place(&copier.stores.destination);
-    let done = retry(progress, || {
-        if in_place { copier.look(&object).map(|()| Copied::Present) } else { copier.copy(&object, hand) }
-    });
-    (source, done)
 }

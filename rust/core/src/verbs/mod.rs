@@ -1,6 +1,7 @@
 //! The verbs: each lays a river out of stations and hands it to `run`.
 
 pub mod backup;
+pub mod batches;
 pub mod check;
 pub mod compare;
 pub mod copy;
@@ -10,5 +11,4 @@ pub mod orphans;
 pub mod pointers;
 pub mod restore;
 pub mod scan;
-pub mod stores;
 mod throttle;
