@@ -27,6 +27,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "pytest",
         "pytest-timeout",
         "hypothesis",
+        "libcst",
         "ruff",
         "mypy",
         "mysql-connector-python",
@@ -44,6 +45,15 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "2.0.0": ("datajoint==2.0.0",),
     # A notebook as people have it, with what this package depends on.
     "notebook": ("ipykernel", "nbclient", "mysql-connector-python", "rich", "typer"),
+    # Pipelines of the 0.14 days, for their sources: what they depend on is not needed.
+    "elements": (
+        "--no-deps",
+        "element-lab==0.1.1",
+        "element-animal==0.1.8",
+        "element-session==0.1.6",
+        "element-event==0.2.3",
+        "element-array-ephys==0.2.11",
+    ),
     # What people read archives with.
     "readers": ("pandas", "duckdb", "pyarrow", "blake3"),
 }

@@ -120,9 +120,7 @@ def test_folders_copied_to_s3_every_value_reads_back_equal(
     assert reading.equal, reading.different()[:5]
 
 
-def test_doctor_connects_to_buckets(
-    pipeline: FullPipeline, bucket: Bucket, tmp_path: Path, origin: Bucket
-) -> None:
+def test_doctor_connects_to_buckets(pipeline: FullPipeline, bucket: Bucket) -> None:
     where = {"source_stores": pipeline.source_stores, "adapters": ADAPTERS, "copy_files": True}
     schema_map = pipeline.schema_map("s3doc")
 

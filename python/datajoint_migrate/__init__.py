@@ -34,6 +34,8 @@ from datajoint_migrate.steps.checks.inspect import inspect_schemas
 from datajoint_migrate.steps.checks.integrity import verify_external_integrity
 from datajoint_migrate.steps.checks.stores import check_store_configuration
 from datajoint_migrate.steps.checks.verify import verify_schema_v20
+from datajoint_migrate.steps.code.config import migrate_config
+from datajoint_migrate.steps.code.rewrite import rewrite_code
 from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.cutover.cutover import cutover
 from datajoint_migrate.steps.cutover.rename import rename_schema
@@ -104,6 +106,7 @@ __all__ = [
     "migrate",
     "migrate_blob_columns",
     "migrate_columns",
+    "migrate_config",
     "migrate_external",
     "migrate_external_pointers_v2",
     "migrate_external_to_v20",
@@ -112,6 +115,7 @@ __all__ = [
     "rebuild_lineage",
     "rename_schema",
     "restore_schema",
+    "rewrite_code",
     "rollback",
     "scan",
     "verify_external_integrity",

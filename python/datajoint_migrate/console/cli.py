@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from datajoint_migrate.console import look, move, secure
+from datajoint_migrate.console import look, move, rewrite, secure
 from datajoint_migrate.console.app import app
 
-__all__ = ["app", "look", "main", "move", "secure"]
+__all__ = ["app", "look", "main", "move", "rewrite", "secure"]
 
 
 def main() -> None:
