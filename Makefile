@@ -6,13 +6,14 @@ export DATAJOINT_MIGRATE_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help environments build demo lint test soak bench
+.PHONY: help environments build wheel demo lint test soak bench
 
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
 	@echo "make soak    the tests that kill things and those of generated tables, every case of them; an hour or more"
 	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
+	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
 	@echo "make bench   speed against the peers, as a table of ratios"
 
 # Virtual environments of the project and of the real clients, and the servers; nothing when all are there.
@@ -23,6 +24,9 @@ environments:
 
 build: environments
 	@$(VENV)/bin/maturin develop --release --quiet
+
+wheel: environments
+	@$(VENV)/bin/maturin build --release --quiet --out $(CACHE)/wheels
 
 demo: build
 	@$(PYTHON) tests/demo.py
