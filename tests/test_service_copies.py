@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from datajoint_migrate import copy_store
+from datajoint_migrate.catalog import stores
 from faulty import Fault, Faulty, Rule, faulty
 from s3 import S3, Bucket
 
@@ -20,6 +21,9 @@ CONTENTS = {
     "empty": b"",
     "large": os.urandom(12 << 20),
 }
+# The least a part may have but the last; in place of the 5 GiB that a service copies at once.
+COPY_MAX = 5 << 20
+PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,24 @@ def pair(s3_server: S3, request: pytest.FixtureRequest) -> Pair:
     return Pair(source, s3_server.make_bucket(request.node.name + "/to"))
 
 
-def copies(proxy: Faulty) -> int:
-    return sum(count for (method, _), count in proxy.seen.items() if method == "COPY")
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects of more than `COPY_MAX` are too large to be copied at once."""
+    whole = stores.bucket_spec
+
+    def lowered(*words: Any) -> dict[str, Any]:
+        spec = whole(*words)
+        return {**spec, "service": {**spec["service"], "copy_max": COPY_MAX}}
+
+    monkeypatch.setattr(stores, "bucket_spec", lowered)
+
+
+def copies(proxy: Faulty, name: str = "") -> int:
+    return sum(
+        count
+        for (method, path), count in proxy.seen.items()
+        if method == "COPY" and path.endswith(name)
+    )
 
 
 def on_copies(fault: Fault, times: int = 1_000) -> Rule:
@@ -113,3 +133,43 @@ def test_a_service_that_keeps_failing_ends_the_run(pair: Pair) -> None:
         pytest.raises(Exception, match="InternalError"),
     ):
         pair.copy(proxy, verify=False)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.usefixtures("small_parts")
+def test_what_is_too_large_for_one_copy_is_copied_in_parts(pair: Pair, verify: bool) -> None:
+    with faulty(pair.source.service.endpoint, lambda *_: None) as proxy:
+        done = pair.copy(proxy, verify)
+    assert (done["files_copied"], done["errors"]) == (len(CONTENTS), [])
+    assert pair.is_equal()
+    assert copies(proxy, "/large") == PARTS
+    assert copies(proxy) == len(CONTENTS) - verify + PARTS - 1
+    assert proxy.bytes < 100
+
+
+@pytest.mark.parametrize("fault", ["503", "an error in a 200", "cut the request", "cut the answer"])
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_fails_leaves_nothing_behind_and_is_asked_for_again(
+    pair: Pair, fault: Any
+) -> None:
+
+    def rule(method: str, before: int) -> Fault:
+        return fault if (method, before) == ("COPY", 1) else None
+
+    with faulty(pair.source.service.endpoint, rule) as proxy:
+        done = pair.copy(proxy)
+    assert (done["files_copied"], done["errors"], proxy.faults) == (len(CONTENTS), [], 1)
+    assert pair.is_equal()
+    assert copies(proxy, "/large") == 2 * PARTS
+    assert proxy.bytes < 100
+    assert not list(pair.source.service.root.glob(".upload*"))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_that_the_service_refuses_pass_here(pair: Pair) -> None:
+    with faulty(pair.source.service.endpoint, on_copies("403")) as proxy:
+        done = pair.copy(proxy)
+    assert (done["files_copied"], done["errors"]) == (len(CONTENTS), [])
+    assert pair.is_equal()
+    assert proxy.bytes > len(CONTENTS["large"])
+    assert not list(pair.source.service.root.glob(".upload*"))

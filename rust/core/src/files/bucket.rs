@@ -240,17 +240,17 @@ impl Bucket {
         within: &Within,
         source: &Self,
         from: &str,
-        etag: Option<&str>,
+        meta: &Meta,
         to: &str,
     ) -> Result<Answer> {
         let (key, to) = (source.key(from)?, self.key(to)?);
-        let from_bucket = From { bucket: &source.spec.bucket, key: &key, etag };
+        let from_bucket = From { bucket: &source.spec.bucket, key: &key, etag: meta.etag.as_deref() };
         let file = |message: &str| Kind::File { path: source.place(from), message: message.into() };
-        match self.handle.block_on(within.copy(from_bucket, &to)) {
+        match self.handle.block_on(within.copy(from_bucket, meta.size, &to)) {
             answer @ (Answer::Copied(_) | Answer::Refused) => Ok(answer),
             Answer::NotFound => Err(file("no such object").into()),
             Answer::Changed => Err(file("changed while it was copied").into()),
-            Answer::Failed(message) => Err(self.lost(format!("{}: {message}", source.place(from)))),
+            Answer::Failed(message) => Err(self.lost(format!("{}: {}", source.place(from), words(&message)))),
         }
     }
 

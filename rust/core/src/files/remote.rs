@@ -13,7 +13,7 @@ use super::copy::{
 };
 use super::folder::{Temporary, read_piece, unreadable};
 use super::store::{Meta, Store};
-use super::within::{Answer, COPY_MAX};
+use super::within::Answer;
 use crate::error::{Kind, Result};
 
 /// The contents of a source, in pieces.
@@ -139,11 +139,13 @@ impl Copier {
             return Ok(None);
         };
         let Some(within) = destination.within(source) else { return Ok(None) };
-        if !object.prefix.is_empty() || size > COPY_MAX {
+        if !object.prefix.is_empty() {
             return Ok(None);
         }
         let before = match object.etag {
-            None if proof != Proof::Size && size > 0 => source.look(object.source)?,
+            None if (proof != Proof::Size && size > 0) || within.is_in_parts(size) => {
+                source.look(object.source)?
+            }
             _ => self.meta(object)?,
         };
         right_size(|| source.place(object.source), object, before.size)?;
@@ -157,8 +159,11 @@ impl Copier {
                 found => found,
             },
         };
-        let etag = before.etag.as_deref();
-        let answer = destination.copy_within(within, source, object.source, etag, object.destination)?;
+        // Nothing but the tag proves that all parts are of one object.
+        if before.etag.is_none() && within.is_in_parts(size) {
+            return Ok(None);
+        }
+        let answer = destination.copy_within(within, source, object.source, &before, object.destination)?;
         let Answer::Copied(etag) = answer else {
             within.turn_off();
             return Ok(None);

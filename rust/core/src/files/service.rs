@@ -11,7 +11,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use super::within::Within;
+use super::within::{COPY_MAX, Within};
 use crate::error::{Error, Kind, Result};
 
 /// A word that no error, log or debug output may show.
@@ -49,6 +49,9 @@ pub enum Service {
         token: Option<Secret>,
         region: Option<String>,
         proxy: Option<String>,
+        /// What the service copies in one request.
+        #[serde(default = "copy_max")]
+        copy_max: u64,
     },
     Gcs {
         /// Of another service than Google's own.
@@ -142,7 +145,8 @@ impl BucketSpec {
     }
 
     fn connect_s3(&self, handle: &Handle) -> Result<(Arc<dyn ObjectStore>, Option<Within>)> {
-        let Service::S3 { endpoint, access_key, secret_key, token, region, proxy } = &self.service else {
+        let Service::S3 { endpoint, access_key, secret_key, token, region, proxy, copy_max } = &self.service
+        else {
             return Err(Kind::Internal("not a bucket of S3".into()).into());
         };
         let mut options = options();
@@ -171,10 +175,14 @@ impl BucketSpec {
             .with_retry(retries())
             .build();
         let client = client.map_err(|error| self.refused(&error.to_string()))?;
-        let within = Within::new(&client, &options, endpoint, &self.bucket, region)
+        let within = Within::new(&client, &options, endpoint, &self.bucket, region, *copy_max)
             .map_err(|error| self.refused(&error.to_string()))?;
         Ok((Arc::new(client), Some(within)))
     }
+}
+
+fn copy_max() -> u64 {
+    COPY_MAX
 }
 
 fn options() -> ClientOptions {

@@ -1,18 +1,23 @@
 //! Copies that an S3 service makes by itself, from one of its buckets to another. The library copies within one bucket only.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::header::{CONTENT_LENGTH, HeaderValue, InvalidHeaderValue};
 use http::{Method, StatusCode};
 use object_store::ClientOptions;
-use object_store::aws::{AmazonS3, AwsAuthorizer, AwsCredentialProvider};
+use object_store::aws::{AmazonS3, AwsAuthorizer};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The service copies no more than this in one request.
+/// S3 copies no more than this in one request. Its largest objects are ten thousand such parts.
 pub const COPY_MAX: u64 = 5 << 30;
+/// Parts of one object that the service copies at a time.
+const PARTS_AT_ONCE: usize = 4;
 /// What a service may take for that.
 const COPY_TIME: Duration = Duration::from_secs(900);
 /// What a key may hold as it is, by the rules of the signature.
@@ -22,10 +27,12 @@ const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').
 #[derive(Debug)]
 pub struct Within {
     client: HttpClient,
-    credentials: AwsCredentialProvider,
+    bucket: AmazonS3,
     region: String,
     /// The endpoint and the bucket.
     url: String,
+    /// What is copied in one request.
+    most: u64,
     off: AtomicBool,
 }
 
@@ -36,6 +43,15 @@ pub struct From<'a> {
     pub key: &'a Path,
     /// Its tag; the service copies nothing that has another by now.
     pub etag: Option<&'a str>,
+}
+
+/// A part of an object that is copied in several.
+#[derive(Debug)]
+struct Part<'a> {
+    upload: &'a str,
+    /// From 1.
+    number: u64,
+    bytes: Range<u64>,
 }
 
 /// What a service answered.
@@ -58,14 +74,16 @@ impl Within {
         endpoint: &str,
         name: &str,
         region: String,
+        most: u64,
     ) -> object_store::Result<Self> {
         // While a service copies a large object it may be silent.
         let options = options.clone().with_read_timeout(COPY_TIME).with_timeout(COPY_TIME);
         Ok(Self {
             client: ReqwestConnector::default().connect(&options)?,
-            credentials: bucket.credentials().clone(),
+            bucket: bucket.clone(),
             region,
             url: format!("{}/{name}", endpoint.trim_end_matches('/')),
+            most: most.max(1),
             off: AtomicBool::new(false),
         })
     }
@@ -79,8 +97,64 @@ impl Within {
         self.off.store(true, Ordering::Relaxed);
     }
 
-    pub async fn copy(&self, from: From<'_>, to: &Path) -> Answer {
-        let request = match self.request(from, to).await {
+    /// True if an object of this size is copied by several requests, between which it may be replaced.
+    pub fn is_in_parts(&self, size: u64) -> bool {
+        size > self.most
+    }
+
+    pub async fn copy(&self, from: From<'_>, size: u64, to: &Path) -> Answer {
+        if self.is_in_parts(size) {
+            self.copy_parts(from, size, to).await
+        } else {
+            self.ask(from, to, None).await
+        }
+    }
+
+    /// The object appears when all of its parts are copied; if one is not, the service forgets the others.
+    async fn copy_parts(&self, from: From<'_>, size: u64, to: &Path) -> Answer {
+        let upload = match self.bucket.create_multipart(to).await {
+            Ok(upload) => upload,
+            Err(error) => return failed(&error),
+        };
+        let answer = match self.ask_for_parts(from, size, to, &upload).await {
+            Ok(parts) => match self.bucket.complete_multipart(to, &upload, parts).await {
+                Ok(done) => return Answer::Copied(done.e_tag),
+                Err(error) => failed(&error),
+            },
+            Err(answer) => answer,
+        };
+        let _ = self.bucket.abort_multipart(to, &upload).await;
+        answer
+    }
+
+    async fn ask_for_parts(
+        &self,
+        from: From<'_>,
+        size: u64,
+        to: &Path,
+        upload: &str,
+    ) -> Result<Vec<PartId>, Answer> {
+        let numbers: Vec<u64> = (0..size.div_ceil(self.most)).collect();
+        let mut parts = Vec::new();
+        for some in numbers.chunks(PARTS_AT_ONCE) {
+            let asked = some.iter().map(|number| {
+                let bytes = number * self.most..size.min((number + 1) * self.most);
+                self.ask(from, to, Some(Part { upload, number: number + 1, bytes }))
+            });
+            // All are waited for, whatever one of them says: a part that comes after the upload was given up stays for good.
+            for answer in join_all(asked).await {
+                match answer {
+                    Answer::Copied(Some(etag)) => parts.push(PartId { content_id: etag }),
+                    Answer::Copied(None) => return Err(Answer::Refused),
+                    other => return Err(other),
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn ask(&self, from: From<'_>, to: &Path, part: Option<Part<'_>>) -> Answer {
+        let request = match self.request(from, to, part).await {
             Ok(request) => request,
             Err(error) => return Answer::Failed(error.to_string()),
         };
@@ -95,20 +169,42 @@ impl Within {
         }
     }
 
-    async fn request(&self, from: From<'_>, to: &Path) -> Result<HttpRequest, Box<dyn std::error::Error>> {
+    async fn request(
+        &self,
+        from: From<'_>,
+        to: &Path,
+        part: Option<Part<'_>>,
+    ) -> Result<HttpRequest, Box<dyn std::error::Error>> {
         let source = format!("{}/{}", from.bucket, encoded(from.key));
+        let mut uri = format!("{}/{}", self.url, encoded(to));
+        if let Some(Part { upload, number, .. }) = &part {
+            uri = format!("{uri}?partNumber={number}&uploadId={}", utf8_percent_encode(upload, KEY));
+        }
         let mut request = http::Request::builder()
             .method(Method::PUT)
-            .uri(format!("{}/{}", self.url, encoded(to)))
+            .uri(uri)
             .header(CONTENT_LENGTH, 0)
             .header("x-amz-copy-source", header(&source)?)
             .body(HttpRequestBody::empty())?;
         if let Some(etag) = from.etag {
             request.headers_mut().insert("x-amz-copy-source-if-match", header(etag)?);
         }
-        let credentials = self.credentials.get_credential().await?;
+        if let Some(Part { bytes, .. }) = &part {
+            let range = format!("bytes={}-{}", bytes.start, bytes.end - 1);
+            request.headers_mut().insert("x-amz-copy-source-range", header(&range)?);
+        }
+        let credentials = self.bucket.credentials().get_credential().await?;
         AwsAuthorizer::new(&credentials, "s3", &self.region).try_authorize(&mut request, None)?;
         Ok(request)
+    }
+}
+
+/// What the library says of an upload, as an answer.
+fn failed(error: &object_store::Error) -> Answer {
+    use object_store::Error as E;
+    match error {
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotImplemented { .. } => Answer::Refused,
+        _ => Answer::Failed(error.to_string()),
     }
 }
 
@@ -126,7 +222,9 @@ fn read(status: StatusCode, body: &str) -> Answer {
         // A copy that fails after it has begun is told in the body of an answer that says all is well.
         return match element(body, "ETag") {
             Some(etag) => Answer::Copied(Some(etag.replace("&quot;", "\"").replace("&#34;", "\""))),
-            None if body.contains("<CopyObjectResult") => Answer::Copied(None),
+            None if body.contains("<CopyObjectResult") || body.contains("<CopyPartResult") => {
+                Answer::Copied(None)
+            }
             None => Answer::Failed(format!("it answered {status} and then: {code}")),
         };
     }
