@@ -8,8 +8,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -151,27 +153,38 @@ def cluster(tmp_path: Path) -> Iterator[tuple[Any, list[subprocess.Popen[bytes]]
 def test_a_worker_that_is_killed_halfway_costs_no_file(
     cluster: tuple[Any, list[subprocess.Popen[bytes]]], tmp_path: Path
 ) -> None:
-    client, workers = cluster
+    client, (doomed, *_) = cluster
     objects = {name: os.urandom(4000) for name in many(12000)}
     origin, target = folder(tmp_path / "from", objects), folder(tmp_path / "to", {})
-    killed = False
+    pid, sign = doomed.pid, tmp_path / "halfway"
+
+    def held(run: Any, batch: Batch) -> Any:
+        """Run a batch; the doomed worker copies half of it, says so, and comes no further."""
+        if os.getpid() == pid:
+            some = json.loads(batch.objects)
+            run(replace(batch, key=f"{batch.key}-half", objects=json.dumps(some[::2])))
+            sign.touch()
+            time.sleep(600)
+        return run(batch)
 
     class Killing:
-        """Hands batches on, and kills a worker while several are under way."""
+        """Hands batches on; once both workers have some, waits for the one to be halfway."""
 
         count = 0
 
-        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            nonlocal killed
-            future = client.submit(fn, *args, **kwargs)
+        def submit(self, fn: Any, /, *args: Any) -> Any:
+            future = client.submit(held, fn, *args)
             self.count += 1
             if self.count == 6:
-                workers[0].send_signal(signal.SIGKILL)
-                killed = True
+                until = time.monotonic() + 60
+                while not sign.exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+                doomed.kill()
             return future
 
     done = copy_store(origin, target, executor=Killing())
-    assert killed
+    assert sign.exists()
+    assert doomed.wait() == -signal.SIGKILL
     assert done["errors"] == []
     assert done["files_copied"] + done["files_present"] == len(objects)
     assert files(tmp_path / "to") == objects

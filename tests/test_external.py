@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -99,6 +102,17 @@ def test_filepaths_go_to_another_folder_when_copied(small: Small, tmp_path: Path
     (tmp_path / "new").mkdir()
     elsewhere = {"raw": {"protocol": "file", "location": str(tmp_path / "new")}}
     result = convert(small, "movie", copy_files=True, dest_stores=elsewhere)
+    assert result["files_copied"] == RECORDINGS - 1
+    assert (tmp_path / "new" / "movies" / "m 2.avi").is_file()
+
+
+def test_files_are_copied_by_other_processes(small: Small, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    elsewhere = {"raw": {"protocol": "file", "location": str(tmp_path / "new")}}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        executor = Mock(wraps=pool)
+        result = convert(small, "movie", copy_files=True, dest_stores=elsewhere, executor=executor)
+    assert executor.submit.call_count > 0
     assert result["files_copied"] == RECORDINGS - 1
     assert (tmp_path / "new" / "movies" / "m 2.avi").is_file()
 

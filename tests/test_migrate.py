@@ -7,8 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -83,6 +86,20 @@ def test_files_are_copied_to_another_folder(small: Small, tmp_path: Path) -> Non
     assert all(str(name[0]).startswith(f"_hash/{small.rig}/") for name in names)
     assert all(str(name[0]).endswith(".blob") for name in names)
     assert all((tmp_path / "new" / str(name[0])).is_file() for name in names)
+
+
+def test_files_are_copied_by_other_processes(small: Small, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    elsewhere = {"raw": {"protocol": "file", "location": str(tmp_path / "new")}}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        executor = Mock(wraps=pool)
+        result = run(small, dest_stores=elsewhere, copy_files=True, executor=executor)
+    assert executor.submit.call_count > 0
+    assert result["files_copied"] == len(small.objects) - 2
+    assert result["match"]
+    assert result["compatible"], result["issues"]
+    copied = [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert len(copied) == len(small.objects) - 2
 
 
 def test_stores_may_get_other_names(small: Small) -> None:
