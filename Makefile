@@ -6,7 +6,7 @@ export DATAJOINT_MIGRATE_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help environments build wheel demo lint test soak bench
+.PHONY: help environments build wheel docs demo lint test soak bench
 
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
@@ -14,6 +14,7 @@ help:
 	@echo "make soak    the tests that kill things and those of generated tables, every case of them; an hour or more"
 	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
 	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
+	@echo "make docs    the documentation as a site, in the cache folder"
 	@echo "make bench   speed against the peers, as a table of ratios"
 
 # Virtual environments of the project and of the real clients, and the servers; nothing when all are there.
@@ -27,6 +28,11 @@ build: environments
 
 wheel: environments
 	@$(VENV)/bin/maturin build --release --quiet --out $(CACHE)/wheels
+
+# Every link and every name is looked at, and a broken one fails.
+docs: environments
+	@NO_MKDOCS_2_WARNING=1 $(CACHE)/venv-docs/bin/mkdocs build --strict --quiet --site-dir $(CACHE)/docs
+	@echo $(CACHE)/docs/index.html
 
 demo: build
 	@$(PYTHON) tests/demo.py

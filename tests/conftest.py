@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from servers import Server
 Fresh = Callable[..., None]
 # Every case of the tests that kill, not a choice of them: hours (`make soak`).
 SOAK = "DJM_SOAK" in os.environ
+
+
+def pytest_configure() -> None:
+    """Ctrl-C means something to the tests and to what they start, also where a shell ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

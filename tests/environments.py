@@ -54,6 +54,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "element-event==0.2.3",
         "element-array-ephys==0.2.11",
     ),
+    "docs": ("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30", "ruff"),
     # What people read archives with.
     "readers": ("pandas", "duckdb", "pyarrow", "blake3"),
 }
