@@ -13,11 +13,13 @@ PLAIN = "spike_count"
 POINTERS = "_recording"
 BLOBS = "bench_blobs"
 SIGNALS = "signal"
+LARGE_BLOBS = "bench_large_blobs"
 STORE = "raw"
 MICE = 40
 SESSIONS = 5
 UNITS = 50
 SEED = "datajoint"
+CHANGED = 10
 SETTLE_SECONDS = 60
 SETTLED_PAGES = 100
 
@@ -83,6 +85,11 @@ class Size:
         return max(100, self.rows // 400)
 
     @property
+    def large_blobs(self) -> int:
+        """Rows of 10 to 500 KB, 255 KB in the mean."""
+        return max(40, self.rows // 250)
+
+    @property
     def plain(self) -> int:
         """Rows of the narrow table."""
         return self.trials * MICE * SESSIONS * UNITS
@@ -117,7 +124,7 @@ def fill(server: Server, schema: str, size: Size) -> None:
     # A unit lies in one region, in whatever trial it is counted.
     place = f"CRC32(CONCAT_WS('/', '{SEED}', m.n, s.n, u.n))"
     server.sql(
-        f"SET cte_max_recursion_depth = {max(1000, size.trials)};"
+        f"/*!80003 SET cte_max_recursion_depth = {max(1000, size.trials)} */;"
         f"INSERT INTO `{schema}`.spike_count WITH {sequences}, r AS (SELECT m.n AS m, s.n AS s,"
         f" t.n AS t, u.n AS u, {dice} AS dice, {place} AS place FROM m, s, t, u)"
         " SELECT m, s, t, u, dice % 200, (dice % 200) / 1.7, dice / 1e9 + u / 7,"
@@ -157,9 +164,36 @@ def fill_blobs(server: Server, schema: str, count: int) -> None:
     )
 
 
+def fill_large_blobs(server: Server, schema: str, count: int) -> None:
+    """A schema with `count` blobs of 10 to 500 KB that nothing compresses."""
+    noise = (
+        "SET @noise = RANDOM_BYTES(1024);"
+        + "SET @noise = CONCAT(@noise, RANDOM_BYTES(1024));" * 999
+    )
+    piece = "SUBSTRING(@noise, 1 + CRC32(r.n) % 500000, 10000 + CRC32(CONCAT(r.n, 'l')) % 490000)"
+    server.sql(
+        f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
+        f"SET cte_max_recursion_depth = {count + 1};"
+        + noise
+        + SIGNALS_DDL.format(schema=schema)
+        + f"INSERT INTO `{schema}`.`signal` WITH {numbers('r', count)}"
+        f" SELECT r.n, CONCAT('ZL123', x'00', {piece}) FROM r;"
+        f"ANALYZE TABLE `{schema}`.`signal`;"
+    )
+
+
+def change(server: Server, changed: bool) -> None:
+    """Ten rows of the copy, all over it, changed by one spike, or as they were."""
+    rows = " OR ".join(f"(mouse_id = {4 * n + 2} AND session = 3)" for n in range(CHANGED))
+    server.sql(
+        f"UPDATE `{COPY}`.spike_count SET spikes = (spikes % 200) + {200 if changed else 0}"
+        f" WHERE ({rows}) AND trial = 1 AND unit = 7"
+    )
+
+
 def declare_empty(server: Server, of: str, schema: str) -> None:
     """The tables of the schema `of`, empty, in `schema`."""
-    tables = SIGNALS_DDL if of == BLOBS else PARENT_DDL + PLAIN_DDL
+    tables = SIGNALS_DDL if of in (BLOBS, LARGE_BLOBS) else PARENT_DDL + PLAIN_DDL
     server.sql(
         f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`;"
         + tables.format(schema=schema)

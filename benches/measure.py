@@ -21,10 +21,11 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Taken:
-    """One run: seconds, and where it is known the peak resident memory of the process."""
+    """One run: seconds, and where they are known the process's own peak memory and CPU seconds."""
 
     seconds: float
     peak_mib: float | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass
@@ -48,6 +49,12 @@ class Contestant:
         """The largest of all runs."""
         known = [taken.peak_mib for taken in self.taken if taken.peak_mib is not None]
         return max(known, default=None)
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The median of the process alone; what the server did is not in it."""
+        known = [taken.cpu_seconds for taken in self.taken if taken.cpu_seconds is not None]
+        return median(known) if known else None
 
 
 def alternate(contestants: Sequence[Contestant], repeats: int) -> None:
@@ -118,7 +125,7 @@ def worker(python: str | Path, script: str, *arguments: Any) -> tuple[Taken, dic
     if done.returncode:
         raise RuntimeError(f"{script} {' '.join(words[2:])}:\n{done.stderr.strip()[-3000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return Taken(found["seconds"], found.get("peak_mib")), found
+    return Taken(found["seconds"], found.get("peak_mib"), found.get("cpu_seconds")), found
 
 
 def ours(call: str, **arguments: Any) -> tuple[Taken, dict[str, Any]]:

@@ -56,6 +56,7 @@ KEPT = (
     "rows_migrated",
     "match",
     "row_count",
+    "discrepancies",
     "errors",
     "valid",
     "files_copied",
@@ -73,11 +74,11 @@ def peak_mib() -> float:
 
 def main() -> None:
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), time.process_time()
     result = CALLS[name](**arguments)
-    seconds = time.perf_counter() - begun
+    seconds, spent = time.perf_counter() - begun, time.process_time() - spent
     kept = {key: result[key] for key in KEPT if key in result} if isinstance(result, dict) else {}
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib(), **kept}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": spent, "peak_mib": peak_mib(), **kept}))
 
 
 if __name__ == "__main__":

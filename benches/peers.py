@@ -16,6 +16,8 @@ from measure import Taken, Unavailable, timed, worker
 from servers import Server
 
 CONNECTIONS = 4
+# Of a table that is dumped by several threads.
+PIECES = 20
 CONNECTORX = ("connectorx>=0.4.3", "pyarrow")
 
 
@@ -42,22 +44,22 @@ def insert_select(server: Server) -> Taken:
     return timed(*([server.program("mysql", f"--execute={one}")] for one in statements))
 
 
-def mysqldump(source: Server, destination: Server) -> Taken:
+def mysqldump(source: Server, destination: Server, schema: str, table: str) -> Taken:
     """`mysqldump | mysql`, rows only."""
     dump = ["--single-transaction", "--no-create-info", "--no-tablespaces"]
-    words = source.program("mysqldump", *dump, SOURCE, PLAIN)
+    words = source.program("mysqldump", *dump, schema, table)
     return timed([words, destination.program("mysql", database=COPY)])
 
 
-def mydumper(source: Server, destination: Server) -> Taken:
+def mydumper(source: Server, destination: Server, schema: str, table: str, rows: int) -> Taken:
     """mydumper, then myloader; the dump is split, or one thread would do all the work."""
     for program in ("mydumper", "myloader"):
         if shutil.which(program) is None:
             install("mydumper")
     with tempfile.TemporaryDirectory(prefix="djm-dump-") as folder:
-        dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={SOURCE}"]
+        dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={schema}"]
         # Not --tables-list, whose names mean another thing in newer versions.
-        dump += [f"--regex=^{SOURCE}\\.{PLAIN}$", "--rows=100000", "--no-locks"]
+        dump += [f"--regex=^{schema}\\.{table}$", f"--rows={rows // PIECES}", "--no-locks"]
         load = ["myloader", *_reach(destination), f"--directory={folder}", f"--database={COPY}"]
         load += ["--overwrite-tables"]
         dumped = timed([[*dump, f"--threads={CONNECTIONS}"]])
@@ -118,6 +120,17 @@ def checksums(source: Server, destination: Server) -> Taken:
             for server, schema in ends
         )
     )
+
+
+def reladiff(server: Server) -> Taken:
+    """Two schemas of one server by their checksums; it prints the rows that differ."""
+    environments.REQUIREMENTS.setdefault("reladiff", ("reladiff[mysql]",))
+    words = [str(_environment("reladiff").with_name("reladiff"))]
+    for schema in (SOURCE, COPY):
+        words += [server.url + schema, PLAIN]
+    words += [f"--key-columns={name}" for name in ("mouse_id", "session", "trial", "unit")]
+    words += [f"--columns={name}" for name in ("spikes", "rate", "depth", "region", "counted")]
+    return timed([[*words, "--algorithm=hashdiff", f"--threads={CONNECTIONS}"]])
 
 
 def _environment(name: str) -> Path:

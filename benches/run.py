@@ -33,7 +33,7 @@ SETTINGS = (
     "--innodb-redo-log-capacity=4G",
     "--innodb-flush-log-at-trx-commit=2",
 )
-JOBS = ("same", "copy", "scan", "pointers", "compare", "backup", "restore")
+JOBS = ("same", "copy", "scan", "pointers", "compare", "reladiff", "backup", "restore")
 FILE_JOB = "files"
 FILES = 20_000
 ROWS = 2_000_000
@@ -79,6 +79,7 @@ def main() -> int:
             "scan": lambda: jobs.scan(source, size, options.repeats),
             "pointers": lambda: jobs.pointers(source, destination, size, options.repeats),
             "compare": lambda: jobs.compare(source, destination, size, options.repeats),
+            "reladiff": lambda: jobs.compare_on_mariadb(size, options.repeats),
             "backup": lambda: archives.backup(source, size, options.repeats),
             "restore": lambda: archives.restore(source, destination, size, options.repeats),
         }
@@ -92,6 +93,7 @@ def main() -> int:
         f" {' '.join(SETTINGS)}; {options.repeats} rounds, medians.\n"
         "ratio: the peer's time by ours (pointers: our rows/s by theirs), within a round."
         f" Peak: resident memory of our process, goal < {PEAK_GOAL_MIB} MiB.\n"
+        "CPU s: of the process alone, ours / the peer's.\n"
         "on disk: MiB, ours / the peer's. Our backup is hashed and flushed, our restore proved.\n"
         "pointers: stores that are no folder; in a folder, copying also looks for each file."
         f" Load before the start: {load:.1f}."

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-PEAK_GOAL_MIB = 512
+PEAK_GOAL_MIB = 256
 
 
 @dataclass
@@ -25,6 +25,9 @@ class Row:
     peer_rows: int | None = None
     ratios: list[float] = field(default_factory=list)
     unavailable: str | None = None
+    cpu_seconds: float | None = None
+    peer_cpu_seconds: float | None = None
+    cpu_goal: float | None = None
     disk_mib: float | None = None
     peer_disk_mib: float | None = None
 
@@ -38,6 +41,8 @@ class Row:
         checks: list[bool] = []
         if self.goal is not None and self.ratios:
             checks.append(median(self.ratios) >= self.goal)
+        if self.cpu_goal is not None and self.cpu_seconds and self.peer_cpu_seconds:
+            checks.append(self.cpu_seconds / self.peer_cpu_seconds <= self.cpu_goal)
         if self.rate_goal is not None:
             checks.append(self.rate >= self.rate_goal)
         if self.peak_mib is not None and (checks or self.goal is None):
@@ -57,6 +62,7 @@ HEADINGS = (
     "peer",
     "peer",
     "ratio median (min)",
+    "CPU s",
     "on disk",
     "goal",
     "",
@@ -67,7 +73,7 @@ def render(rows: Sequence[Row]) -> str:
     """Plain text, columns as wide as they need to be."""
     lines = [HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
-    words = (0, 5, 9, 10)
+    words = (0, 5, 10, 11)
     return "\n".join(
         "  ".join(
             cell.ljust(width) if at in words else cell.rjust(width)
@@ -79,6 +85,8 @@ def render(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     goals = [f">= {row.goal}"] if row.goal is not None else []
+    if row.cpu_goal is not None:
+        goals.append(f"<= {row.cpu_goal} x CPU")
     if row.rate_goal is not None:
         goals.append(f">= {row.rate_goal:,} rows/s")
     if row.unavailable is not None:
@@ -96,10 +104,17 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.peer,
         theirs,
         ratio,
+        _cpu(row),
         _disk(row),
         " ".join(goals) or "-",
         {True: "yes", False: "NO", None: ""}[row.met],
     )
+
+
+def _cpu(row: Row) -> str:
+    if row.cpu_seconds is None or row.peer_cpu_seconds is None:
+        return "-"
+    return f"{row.cpu_seconds:.2f} / {row.peer_cpu_seconds:.2f}"
 
 
 def _disk(row: Row) -> str:
