@@ -28,6 +28,13 @@ def read_all(**arguments: Any) -> dict[str, Any]:
     return {"rows": table.num_rows}
 
 
+def read_batches(**arguments: Any) -> dict[str, Any]:
+    """Scan, a batch at a time, none of which is kept."""
+    stream = datajoint_migrate.scan(**arguments)
+    rows = sum(batch.num_rows for batch in pyarrow.RecordBatchReader.from_stream(stream))
+    return {"rows": rows}
+
+
 def backup(connection: str, schema: str, location: str) -> dict[str, Any]:
     """A schema into an archive."""
     return write_archive(resolve(connection), schema, location)
@@ -49,6 +56,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "parallel_schema": datajoint_migrate.create_parallel_schema,
     "restore": restore,
     "scan": read_all,
+    "stream": read_batches,
 }
 KEPT = (
     "rows",

@@ -128,3 +128,65 @@ def test_a_wrong_name_is_answered_with_the_near_misses(small: Small) -> None:
 def test_a_tolerance_below_zero_is_refused(small: Small) -> None:
     with pytest.raises(InvalidArgument):
         compare(small, "mouse", tolerance=-1)
+
+
+# Blocks of 4,096 rows are what a chunk is looked through by.
+NUMBERS = 30_000
+
+
+def differing(mysql: Server, statements: str) -> dict[str, set[str]]:
+    """Which keys differ, by kind, after that was done to a copy of a table of many rows."""
+    columns = "(a int, b varchar(8), n int, PRIMARY KEY (a, b))"
+    for schema in ("cmp_many", "cmp_many_v20"):
+        mysql.sql(
+            f"SET cte_max_recursion_depth = {NUMBERS}; CREATE DATABASE {schema};"
+            f"CREATE TABLE {schema}.many {columns}; INSERT INTO {schema}.many WITH RECURSIVE r AS"
+            f" (SELECT 1 n UNION ALL SELECT n + 1 FROM r WHERE n < {NUMBERS})"
+            " SELECT n DIV 100, LPAD(n, 6, '0'), n FROM r"
+        )
+    mysql.sql(f"USE cmp_many_v20; {statements}")
+    found = compare_query_results("cmp_many", "cmp_many_v20", "Many", connection=mysql.url)
+    assert not found["match"]
+    kinds: dict[str, set[str]] = {}
+    for one in found["discrepancies"]:
+        kinds.setdefault(one["kind"], set()).add(one["key"]["b"].lstrip("0"))
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        (
+            "UPDATE many SET n = -1 WHERE n IN (1, 4096, 4097, 20000, 30000)",
+            {"differs": {"1", "4096", "4097", "20000", "30000"}},
+        ),
+        ("DELETE FROM many WHERE n IN (5000, 29999)", {"missing": {"5000", "29999"}}),
+        (
+            "INSERT INTO many VALUES (40, '4096x', 0), (900, '1', 0), (0, '', 0)",
+            {"extra": {"", "4096x", "1"}},
+        ),
+        (
+            "DELETE FROM many WHERE n = 100; INSERT INTO many VALUES (250, 'x', 0);"
+            "UPDATE many SET n = 0 WHERE n = 12345",
+            {"missing": {"100"}, "differs": {"12345"}, "extra": {"x"}},
+        ),
+        (
+            "UPDATE many SET b = CONCAT(b, 'y') WHERE n = 9000",
+            {"missing": {"9000"}, "extra": {"9000y"}},
+        ),
+    ],
+)
+def test_of_many_rows_exactly_those_that_differ_are_named(
+    mysql: Server, fresh: Fresh, statements: str, expected: dict[str, set[str]]
+) -> None:
+    fresh(mysql, "cmp_many", "cmp_many_v20")
+    assert differing(mysql, statements) == expected
+
+
+@pytest.mark.parametrize("emptied", ["cmp_many", "cmp_many_v20"])
+def test_a_side_without_rows_lacks_all_of_them(mysql: Server, fresh: Fresh, emptied: str) -> None:
+    fresh(mysql, "cmp_many", "cmp_many_v20")
+    kinds = differing(mysql, f"DELETE FROM {emptied}.many")
+    assert {kind: len(keys) for kind, keys in kinds.items()} == {
+        "extra" if emptied == "cmp_many" else "missing": 1000
+    }

@@ -40,6 +40,7 @@ from datajoint_migrate.steps.copying import copy_all_data, copy_table_data
 from datajoint_migrate.steps.cutover.cutover import cutover
 from datajoint_migrate.steps.cutover.rename import rename_schema
 from datajoint_migrate.steps.cutover.rollback import rollback
+from datajoint_migrate.steps.demo.demonstrate import demonstrate
 from datajoint_migrate.steps.external import migrate_external_to_v20
 from datajoint_migrate.steps.files import copy_store
 from datajoint_migrate.steps.inplace.blobs import (
@@ -99,6 +100,7 @@ __all__ = [
     "copy_table_data",
     "create_parallel_schema",
     "cutover",
+    "demonstrate",
     "estimate_migration",
     "generate_migration_sql",
     "inspect_schemas",

@@ -66,6 +66,28 @@ def run(
 
 
 @app.command()
+def demo(config: Config = None, connection: Url = None, json: Json = False) -> None:
+    """Migrate a small pipeline that comes along, on your server, and leave nothing there."""
+    with running("demo", json) as output:
+        done = output.call(djm.demonstrate, connection=load(config, connection).source)
+        output.table(
+            ("table", "rows", "differences"),
+            [
+                (name, one["row_count"], len(one["discrepancies"]))
+                for name, one in done["tables"].items()
+            ],
+        )
+        output.say(
+            f"{done['rows_copied']:,} rows and {done['files_copied']:,} files of a 0.14.6 pipeline "
+            f"migrated in {done['time_taken']:.1f} s: "
+            + ("every value is equal" if done["match"] else "there are differences")
+            + (", 2.x can read it" if done["compatible"] else ", 2.x could not read it")
+            + "; its schemas are dropped again"
+        )
+        leave(done["match"] and done["compatible"])
+
+
+@app.command()
 def external(
     schema: Annotated[str, typer.Argument(help="A parallel schema.")],
     table: str,

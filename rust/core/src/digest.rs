@@ -166,9 +166,19 @@ pub struct Digest {
 
 impl Digest {
     pub fn add(&mut self, batch: &RecordBatch, meanings: &[Meaning]) -> Result<()> {
-        Rows::new(batch, meanings)?.hashes(|_, hash| self.sum = self.sum.wrapping_add(hash));
-        self.rows += batch.num_rows() as u64;
+        Rows::new(batch, meanings)?.hashes(|_, hash| self.count(hash));
         Ok(())
+    }
+
+    /// Takes one more row, by its hash.
+    pub fn count(&mut self, hash: u128) {
+        self.merge(Self { rows: 1, sum: hash });
+    }
+
+    /// Takes all rows of `part`.
+    pub fn merge(&mut self, part: Self) {
+        self.rows += part.rows;
+        self.sum = self.sum.wrapping_add(part.sum);
     }
 }
 

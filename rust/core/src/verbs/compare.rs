@@ -1,5 +1,6 @@
 //! Comparing two tables by meaning: sums of row hashes chunk by chunk, and row by row only where a sum differs.
 
+mod blocks;
 mod differences;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::time::Instant;
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use self::differences::{cancel_moved, differing_rows};
+use self::blocks::Blocks;
+use self::differences::{cancel_moved, find};
 use super::copy::{default_chunk_bytes, default_lanes};
 use super::throttle::spare;
 use crate::convert::pointer::PointerKind;
@@ -156,6 +158,8 @@ struct TableJob {
     destination: Side,
     /// Positions of the key's columns among the compared ones.
     key: Vec<usize>,
+    /// Bounds are whole keys, so that there is one before every row.
+    walks_rows: bool,
     found: Mutex<Found>,
     begun: Instant,
 }
@@ -310,6 +314,7 @@ fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) 
         plan: plan.clone(),
         source,
         destination,
+        walks_rows: ordered > 0 && ordered == key.len(),
         key,
         found: Mutex::default(),
         begun: Instant::now(),
@@ -387,14 +392,14 @@ impl Side {
         connection: &mut Connection,
         chunk: &Chunk,
         progress: &Progress,
-    ) -> Result<(Digest, u64)> {
-        let mut digest = Digest::default();
+    ) -> Result<(Blocks, u64)> {
+        let mut blocks = Blocks::default();
         let scanned =
             scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch, read| {
                 self.pay(progress, read)?;
-                digest.add(&batch, &self.meanings)
+                blocks.add(&batch, &self.meanings)
             })?;
-        Ok((digest, scanned.bytes))
+        Ok((blocks, scanned.bytes))
     }
 
     /// Only what is read from production is limited.
@@ -452,19 +457,19 @@ fn compare_chunk(
         .destination
         .digest(&mut lane.destination, chunk, progress)
         .at(|| format!("{}.{}", table.plan.destination_schema, table.plan.destination_table))?;
-    progress.add(left.rows, bytes);
-    let differences = if left == right || !table.source.walk.has_key() {
+    progress.add(left.whole().rows, bytes);
+    let differences = if left.whole() == right.whole() || !table.source.walk.has_key() {
         None
     } else {
-        Some(differing_rows(plan, progress, lane, table, chunk)?)
+        Some(find(plan, progress, lane, table, chunk, &left, &right)?)
     };
     let mut found = table.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
-    add(&mut found.source, left);
-    add(&mut found.destination, right);
+    found.source.merge(left.whole());
+    found.destination.merge(right.whole());
     found.seconds = table.begun.elapsed().as_secs_f64();
-    if let Some((differences, tolerated)) = differences {
-        found.tolerated |= tolerated;
-        for difference in differences {
+    if let Some(differences) = differences {
+        found.tolerated |= differences.tolerated;
+        for difference in differences.rows {
             if found.discrepancies.len() >= plan.max_discrepancies.saturating_mul(4) {
                 found.truncated = true;
                 break;
@@ -473,11 +478,6 @@ fn compare_chunk(
         }
     }
     Ok(())
-}
-
-fn add(total: &mut Digest, part: Digest) {
-    total.rows += part.rows;
-    total.sum = total.sum.wrapping_add(part.sum);
 }
 
 fn finish(plan: &Comparison, table: &TableJob) -> Result<TableComparison> {

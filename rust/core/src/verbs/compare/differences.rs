@@ -8,8 +8,9 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use data_encoding::HEXLOWER;
 
+use super::blocks::{BLOCK, Blocks};
 use super::{Comparison, Discrepancy, Lane, TableJob};
-use crate::digest::Rows;
+use crate::digest::{Digest, Rows};
 use crate::error::Result;
 use crate::mysql::chunk::Chunk;
 use crate::mysql::types::{push_date, push_datetime, push_double, push_time};
@@ -18,14 +19,94 @@ use crate::run::progress::Progress;
 /// Values in a report are cut to this many characters.
 const SHOWN: usize = 120;
 
-/// The rows of a chunk that differ, and whether some were equal only within the tolerance.
-pub(super) fn differing_rows(
+/// Rows that differ.
+#[derive(Default)]
+pub(super) struct Differences {
+    pub rows: Vec<Discrepancy>,
+    /// Some were equal only within the tolerance.
+    pub tolerated: bool,
+    /// All rows among which these were found, on both sides.
+    source: Digest,
+    destination: Digest,
+}
+
+impl Differences {
+    fn add(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        self.tolerated |= more.tolerated;
+        self.source.merge(more.source);
+        self.destination.merge(more.destination);
+    }
+
+    /// True if all other rows of the chunk are equal: what is left of both sums is the same.
+    fn explain(&self, source: Digest, destination: Digest) -> bool {
+        let left = |whole: Digest, part: Digest| {
+            (whole.rows.wrapping_sub(part.rows), whole.sum.wrapping_sub(part.sum))
+        };
+        left(source, self.source) == left(destination, self.destination)
+    }
+}
+
+/// The rows of a chunk that differ. Of a chunk only those blocks are read again whose sums differ, if that is enough.
+pub(super) fn find(
     plan: &Comparison,
     progress: &Progress,
     lane: &mut Lane<'_>,
     table: &TableJob,
     chunk: &Chunk,
-) -> Result<(Vec<Discrepancy>, bool)> {
+    left: &Blocks,
+    right: &Blocks,
+) -> Result<Differences> {
+    if table.walks_rows {
+        let mut found = Differences::default();
+        for range in ranges(lane, table, chunk, left, right)? {
+            found.add(differing_rows(plan, progress, lane, table, &range)?);
+        }
+        if found.explain(left.whole(), right.whole()) {
+            return Ok(found);
+        }
+    }
+    differing_rows(plan, progress, lane, table, chunk)
+}
+
+/// The ranges of the blocks of the source that differ.
+fn ranges(
+    lane: &mut Lane<'_>,
+    table: &TableJob,
+    chunk: &Chunk,
+    left: &Blocks,
+    right: &Blocks,
+) -> Result<Vec<Chunk>> {
+    let walk = &table.source.walk;
+    let mut found = Vec::new();
+    let mut rest = chunk.clone();
+    let mut at = 0;
+    for number in left.differing(right) {
+        if number > at {
+            let skipped = (number - at) as u64 * BLOCK;
+            // A row fewer than before: what was found is not believed then.
+            let Some(lower) = walk.key_after(lane.source, &rest, skipped)? else { break };
+            rest.lower = Some(lower);
+        }
+        let end = if number + 1 == left.len() { None } else { walk.key_after(lane.source, &rest, BLOCK)? };
+        let Some(upper) = end else {
+            found.push(rest);
+            break;
+        };
+        found.push(Chunk { lower: rest.lower.replace(upper.clone()), upper: Some(upper) });
+        at = number + 1;
+    }
+    Ok(found)
+}
+
+fn differing_rows(
+    plan: &Comparison,
+    progress: &Progress,
+    lane: &mut Lane<'_>,
+    table: &TableJob,
+    chunk: &Chunk,
+) -> Result<Differences> {
+    let mut found = Differences::default();
     let left = table.source.rows(lane.source, chunk, progress)?;
     let right = table.destination.rows(&mut lane.destination, chunk, progress)?;
     let left_rows =
@@ -37,33 +118,35 @@ pub(super) fn differing_rows(
     let mut known = HashMap::new();
     for (batch, rows) in right_rows.iter().enumerate() {
         rows.hashes(|row, hash| {
+            found.destination.count(hash);
             known.insert(key_of(rows, &table.key, row), (batch, row, hash));
         });
     }
-    let mut differences = Vec::new();
-    let mut tolerated = false;
     for (batch, rows) in left_rows.iter().enumerate() {
-        rows.hashes(|row, hash| match known.remove(&key_of(rows, &table.key, row)) {
-            None => differences.push(table.discrepancy("missing", &left[batch], row, hash)),
-            Some((_, _, other)) if other == hash => {}
-            Some((other_batch, other_row, _)) => {
-                let (other, cells) = (&right[other_batch], (&right_rows[other_batch], other_row));
-                let columns =
-                    differing_columns(plan, table, (&left[batch], rows, row), (other, cells.0, cells.1));
-                if columns.is_empty() {
-                    tolerated = true;
-                } else {
-                    let mut difference = table.discrepancy("differs", &left[batch], row, hash);
-                    difference.columns = columns;
-                    differences.push(difference);
+        rows.hashes(|row, hash| {
+            found.source.count(hash);
+            match known.remove(&key_of(rows, &table.key, row)) {
+                None => found.rows.push(table.discrepancy("missing", &left[batch], row, hash)),
+                Some((_, _, other)) if other == hash => {}
+                Some((other_batch, other_row, _)) => {
+                    let (other, cells) = (&right[other_batch], (&right_rows[other_batch], other_row));
+                    let columns =
+                        differing_columns(plan, table, (&left[batch], rows, row), (other, cells.0, cells.1));
+                    if columns.is_empty() {
+                        found.tolerated = true;
+                    } else {
+                        let mut difference = table.discrepancy("differs", &left[batch], row, hash);
+                        difference.columns = columns;
+                        found.rows.push(difference);
+                    }
                 }
             }
         });
     }
     for (batch, row, hash) in known.into_values() {
-        differences.push(table.discrepancy("extra", &right[batch], row, hash));
+        found.rows.push(table.discrepancy("extra", &right[batch], row, hash));
     }
-    Ok((differences, tolerated))
+    Ok(found)
 }
 
 fn key_of(rows: &Rows<'_>, key: &[usize], row: usize) -> Vec<u8> {

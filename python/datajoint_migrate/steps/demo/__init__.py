@@ -1,0 +1,1 @@
+"""A small pipeline that comes along, to be migrated on anybody's server."""
