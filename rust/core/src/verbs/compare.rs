@@ -19,6 +19,7 @@ use crate::convert::pointer::PointerKind;
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::leap::Cuts;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
 use crate::mysql::session::{self, Snapshot};
@@ -433,9 +434,10 @@ fn walk(
     let rows = (plan.chunk_bytes / row_bytes.clamp(16, plan.chunk_bytes)).clamp(1, 250_000);
     let walk = &table.source.walk;
     let mut rest = Chunk::default();
+    let mut cuts = Cuts::default();
     loop {
         progress.turn()?;
-        let next = if walk.has_key() { walk.key_after(walker, &rest, rows)? } else { None };
+        let next = cuts.next(walk, walker, &rest, rows)?;
         queue.put((table.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
         if next.is_none() {
             return Ok(());

@@ -19,6 +19,7 @@ use crate::convert::natural::Natural;
 use crate::digest::{Digest, Meaning};
 use crate::error::{At, Kind, Result};
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
+use crate::mysql::leap::Cuts;
 use crate::mysql::load::{Load, Store, allows_infile};
 use crate::mysql::scan::scan;
 use crate::mysql::session;
@@ -350,9 +351,10 @@ impl Proof {
         // As many rows as the chunk files have on the average, which were cut by size.
         let rows = (table.rows / (table.chunks.len() as u64).max(1)).max(1);
         let mut rest = Chunk::default();
+        let mut cuts = Cuts::default();
         loop {
             restore.progress.check()?;
-            let next = if self.walk.has_key() { self.walk.key_after(walker, &rest, rows)? } else { None };
+            let next = cuts.next(&self.walk, walker, &rest, rows)?;
             queue.put((self.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
             if next.is_none() {
                 return Ok(());
