@@ -11,7 +11,7 @@ export VIRTUAL_ENV := $(VENV)
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
-	@echo "make soak    the tests that kill things and those of generated tables, every case of them; an hour or more"
+	@echo "make soak    the tests that kill things, of generated tables and of the fuzzer, every case of them; two hours or more"
 	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
 	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
 	@echo "make docs    the documentation as a site, in the cache folder"
@@ -50,7 +50,7 @@ test: build
 	$(VENV)/bin/python -m pytest
 
 soak: build
-	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k 'killed or any_table'
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k 'killed or any_table or fuzz'
 
 bench: build
 	@$(VENV)/bin/python benches/run.py
