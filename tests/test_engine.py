@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from conftest import Fresh
 from datajoint_migrate import _core
 from datajoint_migrate.errors import ConnectionFailed, NotFound, Unconvertible
-from servers import Server
+from servers import Server, ServerError
 
 # One column a type; values at their limits. TIMESTAMP 0 and zero dates need a relaxed sql_mode.
 TYPES: dict[str, list[str]] = {
@@ -319,35 +319,82 @@ def _interrupt_after(events: list[dict[str, Any]], rows: int) -> Callable[[dict[
     return seen
 
 
-def test_a_destination_connection_that_is_killed_is_opened_again(
+def _kill_all(server: Server) -> None:
+    """Ends every session of the mover, also those that say nothing at the moment."""
+    for (number,) in server.sql(
+        "SELECT id FROM information_schema.processlist WHERE user = 'dj' AND id <> CONNECTION_ID()"
+    ):
+        with contextlib.suppress(ServerError):
+            server.sql(f"KILL {number}")
+
+
+def _kill_after(server: Server, *rows: int) -> Callable[[dict[str, Any]], None]:
+    left = list(rows)
+
+    def seen(event: dict[str, Any]) -> None:
+        if left and event["rows"] >= left[0]:
+            left.pop(0)
+            _kill_all(server)
+
+    return seen
+
+
+def test_destination_connections_that_are_killed_are_opened_again(
     mysql: Server, mysql_b: Server, fresh: Fresh
 ) -> None:
     fresh(mysql, "eng_old")
     fresh(mysql_b, "eng_new")
     big_table(mysql, "eng_old", 100_000)
     big_table(mysql_b, "eng_new", 0, fill=False)
-    stop = threading.Event()
+    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
+    # Slow on purpose: the planner's own session, which notes chunks, is needed after each kill.
+    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
+    events: list[dict[str, Any]] = []
+    kill = _kill_after(mysql_b, 5_000, 40_000)
 
-    def kill() -> None:
-        while not stop.wait(0.15):
-            for (number,) in mysql_b.sql(
-                "SELECT id FROM information_schema.processlist WHERE user = 'dj'"
-                " AND info LIKE '%eng_new%' AND id <> CONNECTION_ID() LIMIT 1"
-            ):
-                mysql_b.client("-e", f"KILL {number}", "--force")
-            return
+    def seen(event: dict[str, Any]) -> None:
+        events.append(event)
+        kill(event)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        result = _core.copy(big_plan(mysql, mysql_b, lanes=2, snapshot=True))
-    finally:
-        stop.set()
-        killer.join()
+    result = _core.copy(plan, seen)
     assert result["rows_copied"] == 100_000
+    assert max(event["retries"] for event in events) >= 2
     assert mysql_b.sql("SELECT COUNT(*), SUM(b) FROM eng_new.t") == mysql.sql(
         "SELECT COUNT(*), SUM(b) FROM eng_old.t"
     )
+    assert not mysql_b.sql("SHOW TABLES FROM eng_new LIKE '~%'")
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_comparison_goes_on_when_connections_are_killed(
+    mysql: Server, mysql_b: Server, fresh: Fresh, side: str
+) -> None:
+    fresh(mysql, "eng_old")
+    fresh(mysql_b, "eng_new")
+    big_table(mysql, "eng_old", 100_000)
+    big_table(mysql_b, "eng_new", 100_000)
+    mysql_b.sql("UPDATE eng_new.t SET n = 'other' WHERE a = 990 AND b = 3")
+    plan = big_plan(mysql, mysql_b, lanes=2)
+    plan["tables"] = compared_tables(plan)
+    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
+    killed = mysql if side == "source" else mysql_b
+    table = _core.compare(plan, _kill_after(killed, 5_000, 40_000))["tables"][0]
+    assert (table["row_count"], table["destination_row_count"]) == (100_000, 100_000)
+    assert [d["key"] for d in table["discrepancies"]] == [{"a": "990", "b": "3"}]
+
+
+def test_a_comparison_of_one_instant_ends_when_its_snapshot_is_lost(
+    mysql: Server, mysql_b: Server, fresh: Fresh
+) -> None:
+    fresh(mysql, "eng_old")
+    fresh(mysql_b, "eng_new")
+    big_table(mysql, "eng_old", 100_000)
+    big_table(mysql_b, "eng_new", 100_000)
+    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
+    plan["tables"] = compared_tables(plan)
+    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
+    with pytest.raises(ConnectionFailed, match="snapshot"):
+        _core.compare(plan, _kill_after(mysql, 5_000))
 
 
 def test_a_comparison_names_the_rows_that_differ(mysql: Server, fresh: Fresh) -> None:

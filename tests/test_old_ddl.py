@@ -343,7 +343,7 @@ def column_lines(draw: st.DrawFn) -> str:
     elif kind == "decimal":
         base = "decimal" + draw(st.sampled_from(["(10,0)", "(5,2)", "(8,3) unsigned zerofill"]))
     elif kind in ("char", "varchar"):
-        base = f"{kind}({draw(st.integers(1, 60))})"
+        base = f"{kind}({draw(st.integers(4, 60))})"
         base += draw(st.sampled_from(["", " COLLATE utf8_bin", " CHARACTER SET latin1",
                                       " CHARACTER SET utf8mb4"]))  # fmt: skip
         default = draw(st.sampled_from([None, "", "it''s", "a"]))
@@ -366,7 +366,11 @@ def column_lines(draw: st.DrawFn) -> str:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(lines=st.lists(column_lines(), min_size=1, max_size=8),
        row_format=st.sampled_from(["", " ROW_FORMAT=COMPACT", " ROW_FORMAT=FIXED"]),

@@ -88,6 +88,11 @@ def probe(
 ) -> dict[str, Any]:
     """Opens a store and asks whether it may be written to; leaves nothing behind."""
 
+def lost(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Whether a pointer of a column has no tracking row."""
+
 def orphans(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:

@@ -104,6 +104,12 @@ mod _core {
 
     #[pyfunction]
     #[pyo3(signature = (plan, on_event=None))]
+    fn lost<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        watch(plan, on_event, "lost", verbs::lost::lost)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (plan, on_event=None))]
     fn backup<'py>(plan: &Bound<'py, PyDict>, on_event: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         watch(plan, on_event, "backup", verbs::backup::backup)
     }

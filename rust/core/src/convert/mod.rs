@@ -2,3 +2,4 @@
 
 pub mod natural;
 pub mod pointer;
+pub mod tracked;

@@ -15,6 +15,7 @@ use md5::{Digest, Md5};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::tracked::Tracked;
 use crate::error::{Kind, Result};
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::types::push_datetime;
@@ -199,15 +200,29 @@ impl Pointer {
 
     /// The JSON column for the `WIDTH` columns that `select` asked for. NULL stays NULL.
     pub fn convert(&self, column: &str, arrays: &[ArrayRef]) -> Result<ArrayRef> {
-        let values = arrays[0].as_binary::<i64>();
         let rows = TrackingColumns::new(&arrays[1..WIDTH])?;
+        self.convert_by(column, &arrays[0], |index, _| rows.row(index))
+    }
+
+    /// The JSON column for a column of pointers whose tracking rows are in memory.
+    pub fn look_up(&self, column: &str, array: &ArrayRef, tracked: &Tracked) -> Result<ArrayRef> {
+        self.convert_by(column, array, |_, pointer| tracked.find(pointer))
+    }
+
+    fn convert_by<'a>(
+        &self,
+        column: &str,
+        array: &ArrayRef,
+        row: impl Fn(usize, &[u8]) -> Result<Option<Tracking<'a>>>,
+    ) -> Result<ArrayRef> {
+        let values = array.as_binary::<i64>();
         let mut json = LargeBinaryBuilder::with_capacity(values.len(), values.len() * 160);
         for index in 0..values.len() {
             if values.is_null(index) {
                 json.append_null();
                 continue;
             }
-            let Some(row) = rows.row(index)? else {
+            let Some(row) = row(index, values.value(index))? else {
                 return Err(Kind::MissingTracking {
                     column: column.to_owned(),
                     table: qualified(&self.tracking_schema, &self.tracking_table),

@@ -1,5 +1,6 @@
 //! What a session is set to before it touches a row.
 
+use super::connect::Server;
 use super::names::qualified;
 use super::query::Connection;
 use crate::error::{Error, Result};
@@ -33,15 +34,27 @@ fn settle(connection: &mut Connection) -> Result<()> {
 }
 
 /// A session that can only read: the server itself refuses anything else.
-pub fn reading(connection: &mut Connection) -> Result<()> {
+pub fn open_reader(server: &Server) -> Result<Connection> {
+    let mut connection = server.connect()?;
+    reading(&mut connection)?;
+    Ok(connection)
+}
+
+/// A session that loads: foreign keys are proved afterwards, row locks are kept off the tables it reads.
+pub fn open_loader(server: &Server) -> Result<Connection> {
+    let mut connection = server.connect()?;
+    loading(&mut connection)?;
+    Ok(connection)
+}
+
+fn reading(connection: &mut Connection) -> Result<()> {
     // First of all, so that nothing whatever is said to production by a session that could write.
     connection.execute("SET SESSION TRANSACTION READ ONLY")?;
     connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
     settle(connection)
 }
 
-/// A session that loads: foreign keys are proved afterwards, row locks are kept off the tables it reads.
-pub fn loading(connection: &mut Connection) -> Result<()> {
+fn loading(connection: &mut Connection) -> Result<()> {
     settle(connection)?;
     // READ COMMITTED: at REPEATABLE READ an INSERT … SELECT locks every source row it reads.
     connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;

@@ -73,10 +73,12 @@ impl Journal {
         )
     }
 
+    /// Notes a new chunk. It may be said again when nobody has heard whether it was done.
     pub fn planned(&self, table: &str, plan: &str, number: u64, chunk: &impl Serialize) -> Result<String> {
         let bounds = serde_json::to_string(chunk).map_err(|error| Kind::Internal(error.to_string()))?;
         Ok(format!(
-            "INSERT INTO {} (table_name, chunk, plan, bounds, done) VALUES ({}, {number}, {}, {}, 0)",
+            "INSERT INTO {} (table_name, chunk, plan, bounds, done) VALUES ({}, {number}, {}, {}, 0) \
+             ON DUPLICATE KEY UPDATE done = done",
             self.name,
             text_literal(table),
             text_literal(plan),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use self::objects::{StorePlan, objects};
-use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes, open_source};
+use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes};
 use super::throttle::spare;
 use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
@@ -193,10 +193,10 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
 
 /// The walker and a reader for each lane, all in one snapshot, and where the server's log stood at that moment.
 fn open_lanes(plan: &BackupPlan) -> Result<(Connection, Vec<Option<Connection>>, Instance)> {
-    let mut walker = open_source(&plan.source)?;
+    let mut walker = session::open_reader(&plan.source)?;
     let mut sources =
-        (0..plan.lanes.max(1)).map(|_| open_source(&plan.source)).collect::<Result<Vec<_>>>()?;
-    let mut locker = open_source(&plan.source)?;
+        (0..plan.lanes.max(1)).map(|_| session::open_reader(&plan.source)).collect::<Result<Vec<_>>>()?;
+    let mut locker = session::open_reader(&plan.source)?;
     let mut instance = Instance::default();
     let tables: Vec<_> =
         plan.tables.iter().map(|table| (plan.schema.as_str(), table.name.as_str())).collect();

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::blocks::Blocks;
 use self::differences::{cancel_moved, find};
 use super::copy::{default_chunk_bytes, default_lanes};
+use super::steady::Steady;
 use super::throttle::spare;
 use crate::convert::pointer::PointerKind;
 use crate::digest::{Digest, Meaning};
@@ -22,7 +23,7 @@ use crate::mysql::chunk::{Chunk, Walk, WalkOf};
 use crate::mysql::leap::Cuts;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
-use crate::mysql::session::{self, Snapshot};
+use crate::mysql::session::{self, Snapshot, open_reader};
 use crate::mysql::types::Audience;
 use crate::mysql::{Connection, Server};
 use crate::run::lanes::{Queue, run};
@@ -187,16 +188,18 @@ struct Found {
 type Job = (Arc<TableJob>, Chunk);
 
 /// The connections of one lane.
-pub(super) struct Lane<'a> {
-    pub source: &'a mut Connection,
-    pub destination: Connection,
+pub(super) struct Lane {
+    pub source: Steady,
+    pub destination: Steady,
 }
 
 /// Compares every pair of tables in the plan.
 pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary> {
     spare(&plan.source, &plan.throttle, progress)?;
-    let (mut walker, mut probe, mut sources) = open_sources(plan)?;
-    let lanes = sources.iter_mut().map(|source| Ok(Lane { source, destination: open(&plan.destination)? }));
+    let (mut walker, sources) = open_sources(plan)?;
+    let open = || Steady::open(&plan.destination, open_reader);
+    let mut probe = open()?;
+    let lanes = sources.into_iter().map(|source| Ok(Lane { source, destination: open()? }));
     let mut lanes = lanes.collect::<Result<Vec<_>>>()?;
     let comparison = &Comparison {
         chunk_bytes: plan.throttle.piece(plan.comparison.chunk_bytes),
@@ -209,9 +212,9 @@ pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary
 pub(super) fn compare_with(
     plan: &Comparison,
     progress: &Progress,
-    walker: &mut Connection,
-    probe: &mut Connection,
-    lanes: &mut [Lane<'_>],
+    walker: &mut Steady,
+    probe: &mut Steady,
+    lanes: &mut [Lane],
 ) -> Result<CompareSummary> {
     let begun = Instant::now();
     let mut jobs = Vec::with_capacity(plan.tables.len());
@@ -224,7 +227,7 @@ pub(super) fn compare_with(
             for table in &plan.tables {
                 let place = || format!("{}.{}", table.source_schema, table.source_table);
                 progress.turn()?;
-                let job = Arc::new(begin(table, walker, probe).at(place)?);
+                let job = Arc::new(begin(table, progress, walker, probe).at(place)?);
                 jobs.push(job.clone());
                 walk(plan, progress, &job, walker, queue).at(place)?;
             }
@@ -273,35 +276,39 @@ impl ComparedTable {
     }
 }
 
-fn open(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::reading(&mut connection)?;
-    Ok(connection)
-}
-
-fn open_sources(plan: &ComparePlan) -> Result<(Connection, Connection, Vec<Connection>)> {
+/// The walker and a reader for each lane.
+fn open_sources(plan: &ComparePlan) -> Result<(Steady, Vec<Steady>)> {
+    let steady = || Steady::open(&plan.source, open_reader);
     let wanted = plan.lanes.max(1);
-    let mut walker = open(&plan.source)?;
-    let probe = open(&plan.destination)?;
-    let mut sources = (0..wanted).map(|_| open(&plan.source)).collect::<Result<Vec<_>>>()?;
-    if plan.snapshot {
-        let read: Vec<_> = plan
-            .comparison
-            .tables
-            .iter()
-            .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
-            .collect();
-        let mut locker = open(&plan.source)?;
-        let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
-        if session::share_snapshot(&mut locker, &mut readers, &read)? == Snapshot::Single {
-            session::begin_single(&mut walker, &mut sources[0])?;
-            sources.truncate(1);
-        }
+    if !plan.snapshot {
+        return Ok((steady()?, (0..wanted).map(|_| steady()).collect::<Result<_>>()?));
     }
-    Ok((walker, probe, sources))
+    let mut walker = open_reader(&plan.source)?;
+    let mut sources = (0..wanted).map(|_| open_reader(&plan.source)).collect::<Result<Vec<_>>>()?;
+    let read: Vec<_> = plan
+        .comparison
+        .tables
+        .iter()
+        .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
+        .collect();
+    let mut locker = open_reader(&plan.source)?;
+    let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
+    let walker = if session::share_snapshot(&mut locker, &mut readers, &read)? == Snapshot::Single {
+        session::begin_single(&mut walker, &mut sources[0])?;
+        sources.truncate(1);
+        steady()?
+    } else {
+        Steady::only(walker)
+    };
+    Ok((walker, sources.into_iter().map(Steady::only).collect()))
 }
 
-fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) -> Result<TableJob> {
+fn begin(
+    plan: &ComparedTable,
+    progress: &Progress,
+    walker: &mut Steady,
+    probe: &mut Steady,
+) -> Result<TableJob> {
     let position = |name: &String| {
         let found = plan.columns.iter().position(|column| column.source == *name);
         found.ok_or_else(|| Kind::Plan(format!("key column `{name}` is not among the compared columns")))
@@ -309,8 +316,9 @@ fn begin(plan: &ComparedTable, walker: &mut Connection, probe: &mut Connection) 
     let key = plan.key.iter().map(position).collect::<Result<Vec<_>, _>>()?;
     let destination_key: Vec<_> = key.iter().map(|&index| plan.columns[index].destination.clone()).collect();
     let ordered = plan.ordered.unwrap_or(key.len()).min(key.len());
-    let source = Side::new(plan, walker, true, &plan.key[..ordered])?;
-    let destination = Side::new(plan, probe, false, &destination_key[..ordered])?;
+    let source = walker.ask(progress, |walker| Side::new(plan, walker, true, &plan.key[..ordered]))?;
+    let destination =
+        probe.ask(progress, |probe| Side::new(plan, probe, false, &destination_key[..ordered]))?;
     Ok(TableJob {
         plan: plan.clone(),
         source,
@@ -388,19 +396,16 @@ impl Side {
         ))
     }
 
-    fn digest(
-        &self,
-        connection: &mut Connection,
-        chunk: &Chunk,
-        progress: &Progress,
-    ) -> Result<(Blocks, u64)> {
-        let mut blocks = Blocks::default();
-        let scanned =
-            scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch, read| {
+    fn digest(&self, connection: &mut Steady, chunk: &Chunk, progress: &Progress) -> Result<(Blocks, u64)> {
+        let sql = self.sql(chunk)?;
+        connection.ask(progress, |connection| {
+            let mut blocks = Blocks::default();
+            let scanned = scan(connection, &sql, Audience::River, BATCH_BYTES, &mut |batch, read| {
                 self.pay(progress, read)?;
                 blocks.add(&batch, &self.meanings)
             })?;
-        Ok((blocks, scanned.bytes))
+            Ok((blocks, scanned.bytes))
+        })
     }
 
     /// Only what is read from production is limited.
@@ -408,18 +413,16 @@ impl Side {
         if self.is_source { progress.read(read) } else { progress.check() }
     }
 
-    fn rows(
-        &self,
-        connection: &mut Connection,
-        chunk: &Chunk,
-        progress: &Progress,
-    ) -> Result<Vec<RecordBatch>> {
-        let mut batches = Vec::new();
-        scan(connection, &self.sql(chunk)?, Audience::River, BATCH_BYTES, &mut |batch, read| {
-            batches.push(batch);
-            self.pay(progress, read)
-        })?;
-        Ok(batches)
+    fn rows(&self, connection: &mut Steady, chunk: &Chunk, progress: &Progress) -> Result<Vec<RecordBatch>> {
+        let sql = self.sql(chunk)?;
+        connection.ask(progress, |connection| {
+            let mut batches = Vec::new();
+            scan(connection, &sql, Audience::River, BATCH_BYTES, &mut |batch, read| {
+                batches.push(batch);
+                self.pay(progress, read)
+            })?;
+            Ok(batches)
+        })
     }
 }
 
@@ -427,7 +430,7 @@ fn walk(
     plan: &Comparison,
     progress: &Progress,
     table: &Arc<TableJob>,
-    walker: &mut Connection,
+    walker: &mut Steady,
     queue: &Queue<'_, Job>,
 ) -> Result<()> {
     let row_bytes = table.plan.data_bytes / table.plan.rows.max(1);
@@ -437,7 +440,7 @@ fn walk(
     let mut cuts = Cuts::default();
     loop {
         progress.turn()?;
-        let next = cuts.next(walk, walker, &rest, rows)?;
+        let next = walker.ask(progress, |walker| cuts.next(walk, walker, &rest, rows))?;
         queue.put((table.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
         if next.is_none() {
             return Ok(());
@@ -449,12 +452,12 @@ fn walk(
 fn compare_chunk(
     plan: &Comparison,
     progress: &Progress,
-    lane: &mut Lane<'_>,
+    lane: &mut Lane,
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<()> {
     progress.turn()?;
-    let (left, bytes) = table.source.digest(lane.source, chunk, progress)?;
+    let (left, bytes) = table.source.digest(&mut lane.source, chunk, progress)?;
     let (right, _) = table
         .destination
         .digest(&mut lane.destination, chunk, progress)

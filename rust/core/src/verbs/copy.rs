@@ -1,10 +1,11 @@
 //! Copying tables: inside one server by `INSERT … SELECT`, or through us as record batches.
 
 mod plan;
+mod tracking;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow_array::{ArrayRef, RecordBatch};
@@ -12,21 +13,29 @@ use arrow_schema::{DataType, Field, Schema};
 
 pub use self::plan::{ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Route, TablePlan, TableSummary};
 pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
+use self::tracking::Shelf;
 use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
+use super::steady::Steady;
 use super::throttle::spare;
 use crate::convert::pointer::WIDTH;
+use crate::convert::tracked::Tracked;
 use crate::error::{At, Kind, Result};
+use crate::mysql::Connection;
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
 use crate::mysql::leap::Cuts;
 use crate::mysql::load::{Load, Store, allows_infile};
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
-use crate::mysql::session::{self, Snapshot};
+use crate::mysql::session::{self, Snapshot, open_loader, open_reader};
 use crate::mysql::types::Audience;
-use crate::mysql::{Connection, Server};
 use crate::run::journal::Journal;
 use crate::run::lanes::{Queue, retry, run};
 use crate::run::progress::Progress;
+
+/// What a pointer takes as JSON.
+const JSON_BYTES: u64 = 160;
+const FEWEST_ROWS: u64 = 20_000;
+const MOST_ROWS: u64 = 250_000;
 
 /// A table that is being copied.
 struct TableJob {
@@ -34,6 +43,8 @@ struct TableJob {
     walk: Walk,
     select: String,
     joins: String,
+    /// For each column, the tracking rows of its pointers, if they are in memory.
+    tracked: Vec<Option<Arc<Tracked>>>,
     load: Option<Load>,
     journal: Option<Journal>,
     rows: AtomicU64,
@@ -64,6 +75,7 @@ struct Copy<'a> {
     plan: &'a CopyPlan,
     progress: &'a Progress,
     snapshot: Option<Snapshot>,
+    shelf: Mutex<Shelf>,
     infile: bool,
     batch_bytes: usize,
     chunk_bytes: u64,
@@ -73,9 +85,9 @@ struct Copy<'a> {
 pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     let begun = Instant::now();
     spare(&plan.source, &plan.throttle, progress)?;
-    let mut control = open_destination(&plan.destination)?;
+    let mut control = Steady::open(&plan.destination, open_loader)?;
     let infile = match plan.load {
-        LoadBy::Auto => plan.route == Route::River && allows_infile(&mut control)?,
+        LoadBy::Auto => plan.route == Route::River && control.ask(progress, allows_infile)?,
         LoadBy::Infile => true,
         LoadBy::Insert => false,
     };
@@ -85,6 +97,7 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         plan,
         progress,
         snapshot,
+        shelf: Mutex::new(Shelf::new(plan.memory_bytes / 4)),
         infile,
         batch_bytes: plan.throttle.piece((plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20) as u64)
             as usize,
@@ -104,7 +117,7 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     if plan.journal && !plan.keep_journal {
         let schemas: BTreeSet<_> = plan.tables.iter().map(|table| &table.destination_schema).collect();
         for schema in schemas {
-            control.execute(&Journal::new(schema).remove())?;
+            control.execute(progress, &Journal::new(schema).remove())?;
         }
     }
     Ok(CopySummary {
@@ -122,28 +135,17 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     })
 }
 
-fn open_destination(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::loading(&mut connection)?;
-    Ok(connection)
-}
-
-pub(super) fn open_source(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::reading(&mut connection)?;
-    Ok(connection)
-}
-
-fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, Option<Snapshot>)> {
-    let mut walker = open_source(&plan.source)?;
+fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Steady, Vec<Lane>, Option<Snapshot>)> {
+    let steady = || Steady::open(&plan.source, open_reader);
     if plan.route == Route::Server {
         let lanes = (0..wanted)
-            .map(|_| Ok(Lane { source: None, destination: Some(open_destination(&plan.destination)?) }));
-        return Ok((walker, lanes.collect::<Result<_>>()?, None));
+            .map(|_| Ok(Lane { source: None, destination: Some(open_loader(&plan.destination)?) }));
+        return Ok((steady()?, lanes.collect::<Result<_>>()?, None));
     }
-    let mut sources = (0..wanted).map(|_| open_source(&plan.source)).collect::<Result<Vec<_>>>()?;
-    let mut snapshot = None;
+    let mut sources = (0..wanted).map(|_| open_reader(&plan.source)).collect::<Result<Vec<_>>>()?;
+    let (mut steady_walker, mut snapshot) = (None, None);
     if plan.snapshot {
+        let mut walker = open_reader(&plan.source)?;
         let mut read = plan
             .tables
             .iter()
@@ -156,28 +158,30 @@ fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Connection, Vec<Lane>, 
         }
         read.sort_unstable();
         read.dedup();
-        let mut locker = open_source(&plan.source)?;
+        let mut locker = open_reader(&plan.source)?;
         let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
         let opened = session::share_snapshot(&mut locker, &mut readers, &read)?;
         if opened == Snapshot::Single {
             // The walker reads outside the one snapshot; a bound that has moved since only makes chunks unequal in size.
             session::begin_single(&mut walker, &mut sources[0])?;
             sources.truncate(1);
+        } else {
+            steady_walker = Some(Steady::only(walker));
         }
         snapshot = Some(opened);
     }
-    let lanes = sources.into_iter().map(|source| {
-        Ok(Lane { source: Some(source), destination: Some(open_destination(&plan.destination)?) })
-    });
-    Ok((walker, lanes.collect::<Result<_>>()?, snapshot))
+    let lanes = sources
+        .into_iter()
+        .map(|source| Ok(Lane { source: Some(source), destination: Some(open_loader(&plan.destination)?) }));
+    Ok((steady_walker.map_or_else(steady, Ok)?, lanes.collect::<Result<_>>()?, snapshot))
 }
 
 impl Copy<'_> {
     fn tables(
         &self,
         plans: &[&TablePlan],
-        walker: &mut Connection,
-        control: &mut Connection,
+        walker: &mut Steady,
+        control: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<Vec<TableSummary>> {
         let mut jobs = Vec::with_capacity(plans.len());
@@ -205,8 +209,8 @@ impl Copy<'_> {
         &self,
         comparison: &Comparison,
         tables: &mut [TableSummary],
-        walker: &mut Connection,
-        control: &mut Connection,
+        walker: &mut Steady,
+        control: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
         let mut compared = self.compare(comparison, walker, lanes)?;
@@ -220,12 +224,11 @@ impl Copy<'_> {
         }
         let plans: Vec<_> = stale.iter().map(|&index| &self.plan.tables[index]).collect();
         for plan in &plans {
-            control.execute(&format!(
-                "TRUNCATE TABLE {}",
-                qualified(&plan.destination_schema, &plan.destination_table)
-            ))?;
+            let table = qualified(&plan.destination_schema, &plan.destination_table);
+            control.execute(self.progress, &format!("TRUNCATE TABLE {table}"))?;
             if self.plan.journal {
-                control.execute(&Journal::new(&plan.destination_schema).forget(&plan.destination_table))?;
+                let journal = Journal::new(&plan.destination_schema);
+                control.execute(self.progress, &journal.forget(&plan.destination_table))?;
             }
         }
         for (summary, index) in self.tables(&plans, walker, control, lanes)?.into_iter().zip(stale) {
@@ -247,50 +250,60 @@ impl Copy<'_> {
     fn compare(
         &self,
         comparison: &Comparison,
-        walker: &mut Connection,
+        walker: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
-        let mut probe = open_source(&self.plan.destination)?;
+        let open = || Steady::open(&self.plan.destination, open_reader);
+        let mut probe = open()?;
         let mut both = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let Some(source) = lane.source.as_mut() else {
-                return Err(
-                    Kind::Plan("only what came through the river is compared by its copy".into()).into()
-                );
-            };
-            both.push(CompareLane { source, destination: open_source(&self.plan.destination)? });
+        for lane in lanes.iter_mut() {
+            let source = lane.source.take().ok_or_else(|| {
+                Kind::Plan("only what came through the river is compared by its copy".into())
+            })?;
+            both.push(CompareLane { source: Steady::only(source), destination: open()? });
         }
         let comparison = &Comparison {
             chunk_bytes: self.plan.throttle.piece(comparison.chunk_bytes),
             ..comparison.clone()
         };
-        compare_with(comparison, self.progress, walker, &mut probe, &mut both)
+        let compared = compare_with(comparison, self.progress, walker, &mut probe, &mut both);
+        for (lane, both) in lanes.iter_mut().zip(both) {
+            lane.source = both.source.release();
+        }
+        compared
     }
 
     fn begin_table(
         &self,
         plan: &TablePlan,
-        walker: &mut Connection,
-        control: &mut Connection,
+        walker: &mut Steady,
+        control: &mut Steady,
     ) -> Result<Arc<TableJob>> {
-        let walk = Walk::new(
-            walker,
-            WalkOf {
-                schema: &plan.source_schema,
-                table: &plan.source_table,
-                key: &plan.key,
-                index: plan.index.as_deref(),
-                filter: plan.where_clause.as_deref(),
-            },
-        )?;
+        let of = WalkOf {
+            schema: &plan.source_schema,
+            table: &plan.source_table,
+            key: &plan.key,
+            index: plan.index.as_deref(),
+            filter: plan.where_clause.as_deref(),
+        };
+        let walk = walker.ask(self.progress, |walker| Walk::new(walker, of))?;
         let mut select = Vec::new();
         let mut joins = String::new();
         let mut stores = Vec::new();
+        let mut tracked = Vec::new();
         for (index, column) in plan.columns.iter().enumerate() {
-            select.push(TablePlan::expression(column, self.plan.route, index)?);
-            if let (ColumnKind::Pointer, Some(pointer)) = (column.kind, &column.pointer) {
-                joins.push_str(&pointer.join(&column.source, index));
-            }
+            let rows = match (column.kind, &column.pointer) {
+                (ColumnKind::Pointer, Some(pointer)) => {
+                    let rows = self.tracked(plan, pointer, walker)?;
+                    if rows.is_none() {
+                        joins.push_str(&pointer.join(&column.source, index));
+                    }
+                    rows
+                }
+                _ => None,
+            };
+            select.push(TablePlan::expression(column, self.plan.route, index, rows.is_some())?);
+            tracked.push(rows);
             let store = match column.kind {
                 ColumnKind::Json | ColumnKind::Pointer => Store::Json,
                 ColumnKind::EnumIndex => Store::EnumIndex,
@@ -300,18 +313,21 @@ impl Copy<'_> {
         }
         let target = (plan.destination_schema.as_str(), plan.destination_table.as_str());
         let load = match self.plan.route {
-            Route::River => Some(Load::new(control, target, &stores, self.infile)?),
+            Route::River => {
+                Some(control.ask(self.progress, |control| Load::new(control, target, &stores, self.infile))?)
+            }
             Route::Server => None,
         };
         let journal = self.plan.journal.then(|| Journal::new(&plan.destination_schema));
         if let Some(journal) = &journal {
-            control.execute(&journal.create())?;
+            control.execute(self.progress, &journal.create())?;
         }
         Ok(Arc::new(TableJob {
             plan: plan.clone(),
             walk,
             select: select.join(", "),
             joins,
+            tracked,
             load,
             journal,
             rows: AtomicU64::new(0),
@@ -327,15 +343,16 @@ impl Copy<'_> {
     fn walk(
         &self,
         table: &Arc<TableJob>,
-        walker: &mut Connection,
-        control: &mut Connection,
+        walker: &mut Steady,
+        control: &mut Steady,
         queue: &Queue<'_, Job>,
     ) -> Result<()> {
         let fingerprint = table.plan.fingerprint();
         let mut number = 0;
         let mut rest = Chunk::default();
         if let Some(journal) = &table.journal {
-            let rows = control.query(&journal.read(&table.plan.destination_table))?;
+            let read = journal.read(&table.plan.destination_table);
+            let rows = control.ask(self.progress, |control| control.query(&read))?;
             for entry in journal.entries::<Chunk>(&fingerprint, &rows)? {
                 let after_the_last = number > 0 && rest.lower.is_none();
                 if after_the_last || entry.chunk.lower != rest.lower {
@@ -359,22 +376,20 @@ impl Copy<'_> {
                 return Ok(());
             }
             if table.walk.has_key() {
-                rest.upper = table.walk.key_after(walker, &Chunk::default(), limit)?;
+                rest.upper = walker
+                    .ask(self.progress, |walker| table.walk.key_after(walker, &Chunk::default(), limit))?;
             }
         }
         let mut cuts = Cuts::default();
         loop {
             self.progress.turn()?;
-            let next = cuts.next(&table.walk, walker, &rest, self.chunk_rows(table))?;
+            let rows = self.chunk_rows(table);
+            let next = walker.ask(self.progress, |walker| cuts.next(&table.walk, walker, &rest, rows))?;
             let chunk =
                 Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
             if let Some(journal) = &table.journal {
-                control.execute(&journal.planned(
-                    &table.plan.destination_table,
-                    &fingerprint,
-                    number,
-                    &chunk,
-                )?)?;
+                let planned = journal.planned(&table.plan.destination_table, &fingerprint, number, &chunk)?;
+                control.execute(self.progress, &planned)?;
             }
             queue.put(Job { table: table.clone(), number, chunk, former: false })?;
             number += 1;
@@ -385,12 +400,16 @@ impl Copy<'_> {
         }
     }
 
-    /// How many rows fill a chunk: by what was read so far, else by the server's statistics.
+    /// How many rows fill a chunk: by what was read so far, else by the server's statistics. A table that is no more than
+    /// a few chunks is shared out among the lanes.
     fn chunk_rows(&self, table: &TableJob) -> u64 {
         let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
-        let row_bytes =
-            if rows > 0 && bytes > 0 { bytes / rows } else { table.plan.data_bytes / table.plan.rows.max(1) };
-        (self.chunk_bytes / row_bytes.clamp(16, self.chunk_bytes)).clamp(1, 250_000)
+        let plan = &table.plan;
+        let read = if rows > 0 && bytes > 0 { bytes / rows } else { plan.data_bytes / plan.rows.max(1) };
+        let pointers = plan.columns.iter().filter(|column| column.kind == ColumnKind::Pointer).count() as u64;
+        let row_bytes = read + pointers * JSON_BYTES;
+        let share = (plan.rows / self.plan.lanes.max(1) as u64).max(FEWEST_ROWS);
+        (self.chunk_bytes / row_bytes.clamp(16, self.chunk_bytes)).min(share).clamp(1, MOST_ROWS)
     }
 
     fn work(&self, lane: &mut Lane, job: &Job) -> Result<()> {
@@ -418,7 +437,7 @@ impl Copy<'_> {
         let (mut destination, is_unsure) = match lane.destination.take() {
             Some(connection) => (connection, job.former),
             // The connection was lost, perhaps after the commit: the journal knows.
-            None => (open_destination(&self.plan.destination)?, true),
+            None => (open_loader(&self.plan.destination)?, true),
         };
         destination.execute("START TRANSACTION")?;
         if is_unsure && let Some(journal) = &job.table.journal {
@@ -481,7 +500,7 @@ impl Copy<'_> {
             None if self.snapshot.is_some() => {
                 return Err(Kind::Internal("a lane without its snapshot".into()).into());
             }
-            None => open_source(&self.plan.source)?,
+            None => open_reader(&self.plan.source)?,
         };
         let Some(mut load) = job.table.load.clone() else {
             return Err(Kind::Internal("a river without a load".into()).into());
@@ -538,30 +557,32 @@ impl TableJob {
         ))
     }
 
-    /// The batch with its pointers as JSON: each takes `WIDTH` columns of the result and becomes one.
+    /// The batch with its pointers as JSON: each that was joined takes `WIDTH` columns of the result and becomes one.
     fn convert(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        if self.joins.is_empty() {
+        if self.plan.columns.iter().all(|column| column.kind != ColumnKind::Pointer) {
             return Ok(batch);
         }
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.plan.columns.len());
         let schema = batch.schema();
         let (mut rest, mut fields) = (batch.columns(), schema.fields().iter());
         let mut converted = Vec::with_capacity(self.plan.columns.len());
-        for column in &self.plan.columns {
-            let width = if column.kind == ColumnKind::Pointer { WIDTH } else { 1 };
+        for (column, tracked) in self.plan.columns.iter().zip(&self.tracked) {
+            let is_pointer = column.kind == ColumnKind::Pointer;
+            let width = if is_pointer && tracked.is_none() { WIDTH } else { 1 };
             let (taken, after) = rest.split_at(width);
             rest = after;
             // The first field of a pointer's columns names the column itself.
             let field = fields.next().ok_or_else(|| Kind::Internal("a column is missing".into()))?;
             fields.by_ref().take(width - 1).for_each(drop);
-            arrays.push(match (&column.pointer, column.kind) {
-                (Some(pointer), ColumnKind::Pointer) => pointer.convert(&column.source, taken)?,
+            arrays.push(match (&column.pointer, tracked) {
+                (Some(pointer), Some(tracked)) => pointer.look_up(&column.source, &taken[0], tracked)?,
+                (Some(pointer), None) if is_pointer => pointer.convert(&column.source, taken)?,
                 _ => taken[0].clone(),
             });
-            converted.push(if width == 1 {
-                field.clone()
-            } else {
+            converted.push(if is_pointer {
                 Arc::new(Field::new(&column.destination, DataType::LargeBinary, true))
+            } else {
+                field.clone()
             });
         }
         RecordBatch::try_new(Arc::new(Schema::new(converted)), arrays)

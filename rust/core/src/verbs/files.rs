@@ -137,8 +137,7 @@ pub(super) fn each_tracked(
     let reads: Vec<_> = reads.collect();
     let condition = if reads.is_empty() { String::new() } else { format!(" WHERE {}", reads.join(" OR ")) };
     let sql = format!("SELECT {TRACKING} FROM {tracking} AS e{condition} ORDER BY e.`hash`");
-    let mut source = server.connect()?;
-    session::reading(&mut source)?;
+    let mut source = session::open_reader(server)?;
     scan(&mut source, &sql, Audience::River, ROW_BYTES, &mut |batch, _| {
         let rows = TrackingColumns::new(batch.columns())?;
         for index in 0..batch.num_rows() {

@@ -51,8 +51,7 @@ pub fn orphans(plan: &OrphansPlan, progress: &Progress) -> Result<OrphansSummary
     if opened.store.is_empty(&plan.pointer.source_schema)? {
         return Ok(summary);
     }
-    let mut connection = plan.source.connect()?;
-    session::reading(&mut connection)?;
+    let mut connection = session::open_reader(&plan.source)?;
     let mut batch = Vec::with_capacity(BATCH);
     opened.store.list(&plan.pointer.source_schema, &mut |path, meta| {
         progress.check()?;

@@ -10,16 +10,17 @@ use arrow_array::{ArrayRef, RecordBatch};
 use serde::{Deserialize, Serialize};
 
 use super::copy::default_lanes;
+use super::steady::Steady;
 use crate::convert::pointer::{Pointer, TrackingColumns};
 use crate::error::{At, Kind, Result};
+use crate::mysql::Server;
 use crate::mysql::chunk::{Chunk, Walk, WalkOf};
 use crate::mysql::load::{Load, Store, allows_infile};
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
 use crate::mysql::session;
 use crate::mysql::types::Audience;
-use crate::mysql::{Connection, Server};
-use crate::run::lanes::{retry, run};
+use crate::run::lanes::run;
 use crate::run::progress::Progress;
 
 /// The columns of a tracking table, in the order of `TrackingColumns`.
@@ -74,10 +75,8 @@ pub fn pointers(plan: &PointersPlan, progress: &Progress) -> Result<PointersSumm
     let pointer = &plan.pointer;
     let tracking = qualified(&pointer.tracking_schema, &pointer.tracking_table);
     progress.at(&format!("{}.{}", pointer.tracking_schema, pointer.tracking_table));
-    let mut source = plan.source.connect()?;
-    session::reading(&mut source)?;
-    let mut destination = plan.destination.connect()?;
-    session::loading(&mut destination)?;
+    let mut source = session::open_reader(&plan.source)?;
+    let mut destination = session::open_loader(&plan.destination)?;
     let map = qualified(&plan.map_schema, &plan.map_table);
     destination.execute(&format!("DROP TABLE IF EXISTS {map}"))?;
     destination.execute(&format!(
@@ -119,21 +118,16 @@ pub fn pointers(plan: &PointersPlan, progress: &Progress) -> Result<PointersSumm
     rows += load.finish(&mut destination)?;
     destination.execute("COMMIT")?;
     let filled = match &plan.fill {
-        Some(fill) => fill_column(plan, fill, &map, &mut destination, progress)
-            .at(|| format!("{}.{}", fill.schema, fill.table))?,
+        Some(fill) => {
+            fill_column(plan, fill, &map, progress).at(|| format!("{}.{}", fill.schema, fill.table))?
+        }
         None => 0,
     };
     Ok(PointersSummary { rows, filled, time_taken: begun.elapsed().as_secs_f64() })
 }
 
 /// Fills the new column where it is still NULL, so that a call that was stopped is simply called again.
-fn fill_column(
-    plan: &PointersPlan,
-    fill: &FillPlan,
-    map: &str,
-    walker: &mut Connection,
-    progress: &Progress,
-) -> Result<u64> {
+fn fill_column(plan: &PointersPlan, fill: &FillPlan, map: &str, progress: &Progress) -> Result<u64> {
     progress.at(&format!("{}.{}", fill.schema, fill.table));
     let into = quote(&fill.into);
     let still = format!("s.{into} IS NULL AND s.{} IS NOT NULL", quote(&fill.column));
@@ -144,18 +138,15 @@ fn fill_column(
         index: fill.index.as_deref(),
         filter: Some(&still),
     };
-    let walk = Walk::new(walker, of)?;
+    let open = || Steady::open(&plan.destination, session::open_loader);
+    let mut walker = open()?;
+    let walk = walker.ask(progress, |walker| Walk::new(walker, of))?;
     let update = format!(
         "UPDATE {} JOIN {map} AS m ON m.`hash` = s.{} SET s.{into} = m.`js`",
         walk.from(),
         quote(&fill.column)
     );
-    let open = || {
-        let mut connection = plan.destination.connect()?;
-        session::loading(&mut connection)?;
-        Ok(connection)
-    };
-    let mut lanes = (0..plan.lanes.max(1)).map(|_| open().map(Some)).collect::<Result<Vec<_>>>()?;
+    let mut lanes = (0..plan.lanes.max(1)).map(|_| open()).collect::<Result<Vec<_>>>()?;
     let filled = AtomicU64::new(0);
     run(
         &mut lanes,
@@ -163,7 +154,11 @@ fn fill_column(
             let mut rest = Chunk::default();
             loop {
                 progress.check()?;
-                let next = if walk.has_key() { walk.key_after(walker, &rest, FILLED_ROWS)? } else { None };
+                let next = if walk.has_key() {
+                    walker.ask(progress, |walker| walk.key_after(walker, &rest, FILLED_ROWS))?
+                } else {
+                    None
+                };
                 queue.put(Chunk { lower: rest.lower.take(), upper: next.clone() })?;
                 if next.is_none() {
                     return Ok(());
@@ -173,14 +168,7 @@ fn fill_column(
         },
         |lane, chunk: Chunk| {
             let sql = format!("{update}{}", walk.condition(&chunk)?);
-            let rows = retry(progress, || {
-                let mut connection = lane.take().map_or_else(open, Ok)?;
-                let done = connection.execute(&sql);
-                if !matches!(&done, Err(error) if error.server_code().is_none()) {
-                    *lane = Some(connection);
-                }
-                Ok(done?.affected_rows)
-            })?;
+            let rows = lane.ask(progress, |lane| Ok(lane.execute(&sql)?.affected_rows))?;
             progress.add(rows, rows * 16);
             filled.fetch_add(rows, Ordering::Relaxed);
             Ok(())

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::backup::{natural_of, select_of};
 use super::copy::{default_lanes, default_memory_bytes};
+use super::steady::Steady;
 use crate::archive::manifest::{ChunkFile, Manifest, Table, failed, hex};
 use crate::archive::place::{Place, PlaceSpec};
 use crate::archive::read::Opened;
@@ -85,19 +86,19 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
     let archive = Place::open(&plan.archive)?;
     let manifest = Manifest::read(&archive)?;
     let tables = &manifest.tables;
-    let mut control = open_destination(&plan.destination)?;
+    let mut control = Steady::open(&plan.destination, session::open_loader)?;
     let restore = Restore {
         plan,
         progress,
         archive,
         journal: Journal::new(&plan.schema),
-        infile: allows_infile(&mut control)?,
+        infile: control.ask(progress, allows_infile)?,
         batch_bytes: (plan.memory_bytes / (4 * plan.lanes.max(1))).clamp(1 << 16, 4 << 20),
         resumed: AtomicU64::new(0),
     };
-    control.execute(&restore.journal.create())?;
+    control.execute(progress, &restore.journal.create())?;
     let mut lanes = (0..plan.lanes.max(1))
-        .map(|_| open_destination(&plan.destination).map(Some))
+        .map(|_| session::open_loader(&plan.destination).map(Some))
         .collect::<Result<Vec<Lane>>>()?;
     for table in tables {
         progress.expect(table.rows);
@@ -117,7 +118,7 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
         |lane, job: Job| restore.work(lane, &job).at(|| restore.place(&job.table.table.name)),
     )?;
     restore.prove(&jobs)?;
-    control.execute(&restore.journal.remove())?;
+    control.execute(progress, &restore.journal.remove())?;
     Ok(RestoreSummary {
         rows: tables.iter().map(|table| table.rows).sum(),
         bytes: tables.iter().map(|table| table.bytes).sum(),
@@ -128,24 +129,12 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
     })
 }
 
-fn open_destination(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::loading(&mut connection)?;
-    Ok(connection)
-}
-
-fn open_reader(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::reading(&mut connection)?;
-    Ok(connection)
-}
-
 impl Restore<'_> {
     fn place(&self, table: &str) -> String {
         format!("{}.{table}", self.plan.schema)
     }
 
-    fn begin(&self, table: &Table, control: &mut Connection) -> Result<TableJob> {
+    fn begin(&self, table: &Table, control: &mut Steady) -> Result<TableJob> {
         let stores: Vec<_> = table
             .stored()
             .map(|column| {
@@ -157,7 +146,8 @@ impl Restore<'_> {
                 (column.name.as_str(), store)
             })
             .collect();
-        let load = Load::new(control, (&self.plan.schema, &table.name), &stores, self.infile)?;
+        let target = (self.plan.schema.as_str(), table.name.as_str());
+        let load = control.ask(self.progress, |control| Load::new(control, target, &stores, self.infile))?;
         Ok(TableJob {
             natural: natural_of(table)?,
             meanings: vec![Meaning::Value; stores.len()],
@@ -168,9 +158,9 @@ impl Restore<'_> {
     }
 
     /// Queues the chunk files of a table that are not in it yet.
-    fn queue(&self, table: &Arc<TableJob>, control: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+    fn queue(&self, table: &Arc<TableJob>, control: &mut Steady, queue: &Queue<'_, Job>) -> Result<()> {
         let name = &table.table.name;
-        let rows = control.query(&self.journal.read(name))?;
+        let rows = control.ask(self.progress, |control| control.query(&self.journal.read(name)))?;
         let former = self.journal.entries::<String>(&table.plan, &rows)?;
         let former: BTreeMap<_, _> = former.iter().map(|entry| (entry.number, entry.done)).collect();
         for (number, file) in (0_u64..).zip(&table.table.chunks) {
@@ -182,7 +172,8 @@ impl Restore<'_> {
                 }
                 Some(false) => {}
                 None => {
-                    control.execute(&self.journal.planned(name, &table.plan, number, &file.path)?)?;
+                    let planned = self.journal.planned(name, &table.plan, number, &file.path)?;
+                    control.execute(self.progress, &planned)?;
                 }
             }
             let former = former.contains_key(&number);
@@ -227,7 +218,7 @@ impl Restore<'_> {
         let (mut destination, is_unsure) = match lane.take() {
             Some(connection) => (connection, job.former),
             // The connection was lost, perhaps after the commit: the journal knows.
-            None => (open_destination(&self.plan.destination)?, true),
+            None => (session::open_loader(&self.plan.destination)?, true),
         };
         destination.execute("START TRANSACTION")?;
         if is_unsure {
@@ -284,9 +275,9 @@ impl Restore<'_> {
     /// Reads every table back and compares it with the manifest.
     fn prove(&self, jobs: &[Arc<TableJob>]) -> Result<()> {
         let server = &self.plan.destination;
-        let mut walker = open_reader(server)?;
-        let mut readers =
-            (0..self.plan.lanes.max(1)).map(|_| open_reader(server)).collect::<Result<Vec<_>>>()?;
+        let open = || Steady::open(server, session::open_reader);
+        let mut walker = open()?;
+        let mut readers = (0..self.plan.lanes.max(1)).map(|_| open()).collect::<Result<Vec<_>>>()?;
         let mut proofs = Vec::with_capacity(jobs.len());
         run(
             &mut readers,
@@ -317,7 +308,7 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn proof(&self, job: &Arc<TableJob>, walker: &mut Connection) -> Result<Proof> {
+    fn proof(&self, job: &Arc<TableJob>, walker: &mut Steady) -> Result<Proof> {
         let table = &job.table;
         let of = WalkOf {
             schema: &self.plan.schema,
@@ -326,7 +317,7 @@ impl Restore<'_> {
             index: table.index.as_deref(),
             filter: None,
         };
-        let walk = Walk::new(walker, of)?;
+        let walk = walker.ask(self.progress, |walker| Walk::new(walker, of))?;
         let select = select_of(table);
         Ok(Proof { job: job.clone(), walk, select, found: Mutex::default() })
     }
@@ -344,7 +335,7 @@ impl Proof {
     fn walk(
         self: &Arc<Self>,
         restore: &Restore<'_>,
-        walker: &mut Connection,
+        walker: &mut Steady,
         queue: &Queue<'_, (Arc<Self>, Chunk)>,
     ) -> Result<()> {
         let table = &self.job.table;
@@ -354,7 +345,7 @@ impl Proof {
         let mut cuts = Cuts::default();
         loop {
             restore.progress.check()?;
-            let next = cuts.next(&self.walk, walker, &rest, rows)?;
+            let next = walker.ask(restore.progress, |walker| cuts.next(&self.walk, walker, &rest, rows))?;
             queue.put((self.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
             if next.is_none() {
                 return Ok(());
@@ -363,14 +354,17 @@ impl Proof {
         }
     }
 
-    fn read(&self, restore: &Restore<'_>, reader: &mut Connection, chunk: &Chunk) -> Result<()> {
+    fn read(&self, restore: &Restore<'_>, reader: &mut Steady, chunk: &Chunk) -> Result<()> {
         let sql = format!("SELECT {} FROM {}{}", self.select, self.walk.from(), self.walk.condition(chunk)?);
-        let mut digest = Digest::default();
-        scan(reader, &sql, Audience::River, restore.batch_bytes, &mut |batch, _| {
-            restore.progress.check()?;
-            digest.add(&batch, &self.job.meanings)
-        })
-        .at(|| restore.place(&self.job.table.name))?;
+        let read = reader.ask(restore.progress, |reader| {
+            let mut digest = Digest::default();
+            scan(reader, &sql, Audience::River, restore.batch_bytes, &mut |batch, _| {
+                restore.progress.check()?;
+                digest.add(&batch, &self.job.meanings)
+            })?;
+            Ok(digest)
+        });
+        let digest = read.at(|| restore.place(&self.job.table.name))?;
         let mut found = self.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
         found.rows += digest.rows;
         found.sum = found.sum.wrapping_add(digest.sum);

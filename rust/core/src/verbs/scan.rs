@@ -108,8 +108,7 @@ pub fn scan(plan: ScanPlan) -> Result<Stream> {
 }
 
 fn open(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    session::reading(&mut connection)?;
+    let mut connection = session::open_reader(server)?;
     // The user gets text as UTF-8 whatever the column's character set is.
     connection.execute("SET SESSION character_set_results = utf8mb4")?;
     Ok(connection)

@@ -1,8 +1,8 @@
 //! Watching the load of a source for the throttle of a run.
 
-use super::copy::open_source;
 use crate::error::{Kind, Result};
 use crate::mysql::names::text_literal;
+use crate::mysql::session::open_reader;
 use crate::mysql::{Connection, Server};
 use crate::run::progress::Progress;
 use crate::run::throttle::{AskLoad, Limits, Throttle};
@@ -16,7 +16,7 @@ pub(super) fn spare(source: &Server, limits: &Limits, progress: &Progress) -> Re
     let mut ask: AskLoad = Box::new(|| Ok(Vec::new()));
     if !names.is_empty() {
         let server = source.clone();
-        let mut connection = Some(open_source(source)?);
+        let mut connection = Some(open_reader(source)?);
         ask = Box::new(move || {
             if let Some(open) = &mut connection {
                 match load(open, &names) {
@@ -25,7 +25,7 @@ pub(super) fn spare(source: &Server, limits: &Limits, progress: &Progress) -> Re
                 }
             }
             // The connection idles for as long as the run is paused, and a server may have closed it.
-            load(connection.insert(open_source(&server)?), &names)
+            load(connection.insert(open_reader(&server)?), &names)
         });
         ask()?;
     }

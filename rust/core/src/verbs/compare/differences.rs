@@ -51,7 +51,7 @@ impl Differences {
 pub(super) fn find(
     plan: &Comparison,
     progress: &Progress,
-    lane: &mut Lane<'_>,
+    lane: &mut Lane,
     table: &TableJob,
     chunk: &Chunk,
     left: &Blocks,
@@ -59,7 +59,7 @@ pub(super) fn find(
 ) -> Result<Differences> {
     if table.walks_rows {
         let mut found = Differences::default();
-        for range in ranges(lane, table, chunk, left, right)? {
+        for range in ranges(progress, lane, table, chunk, left, right)? {
             found.add(differing_rows(plan, progress, lane, table, &range)?);
         }
         if found.explain(left.whole(), right.whole()) {
@@ -71,13 +71,16 @@ pub(super) fn find(
 
 /// The ranges of the blocks of the source that differ.
 fn ranges(
-    lane: &mut Lane<'_>,
+    progress: &Progress,
+    lane: &mut Lane,
     table: &TableJob,
     chunk: &Chunk,
     left: &Blocks,
     right: &Blocks,
 ) -> Result<Vec<Chunk>> {
     let walk = &table.source.walk;
+    let mut after =
+        |rest: &Chunk, rows| lane.source.ask(progress, |source| walk.key_after(source, rest, rows));
     let mut found = Vec::new();
     let mut rest = chunk.clone();
     let mut at = 0;
@@ -85,10 +88,10 @@ fn ranges(
         if number > at {
             let skipped = (number - at) as u64 * BLOCK;
             // A row fewer than before: what was found is not believed then.
-            let Some(lower) = walk.key_after(lane.source, &rest, skipped)? else { break };
+            let Some(lower) = after(&rest, skipped)? else { break };
             rest.lower = Some(lower);
         }
-        let end = if number + 1 == left.len() { None } else { walk.key_after(lane.source, &rest, BLOCK)? };
+        let end = if number + 1 == left.len() { None } else { after(&rest, BLOCK)? };
         let Some(upper) = end else {
             found.push(rest);
             break;
@@ -102,12 +105,12 @@ fn ranges(
 fn differing_rows(
     plan: &Comparison,
     progress: &Progress,
-    lane: &mut Lane<'_>,
+    lane: &mut Lane,
     table: &TableJob,
     chunk: &Chunk,
 ) -> Result<Differences> {
     let mut found = Differences::default();
-    let left = table.source.rows(lane.source, chunk, progress)?;
+    let left = table.source.rows(&mut lane.source, chunk, progress)?;
     let right = table.destination.rows(&mut lane.destination, chunk, progress)?;
     let left_rows =
         left.iter().map(|batch| Rows::new(batch, &table.source.meanings)).collect::<Result<Vec<_>>>()?;

@@ -159,7 +159,13 @@ impl TablePlan {
         format!("{}.{}", self.source_schema, self.source_table)
     }
 
-    pub(super) fn expression(column: &ColumnPlan, route: Route, index: usize) -> Result<String> {
+    /// What is selected for a column. Pointers whose tracking rows are in memory are selected as they are.
+    pub(super) fn expression(
+        column: &ColumnPlan,
+        route: Route,
+        index: usize,
+        is_tracked: bool,
+    ) -> Result<String> {
         let name = format!("s.{}", quote(&column.source));
         Ok(match (column.kind, route) {
             (ColumnKind::Text, _) => {
@@ -173,7 +179,7 @@ impl TablePlan {
                 format!("CONVERT({name} USING {charset})")
             }
             (ColumnKind::EnumIndex, Route::River) => format!("CAST({name} AS UNSIGNED)"),
-            (ColumnKind::Pointer, Route::River) => {
+            (ColumnKind::Pointer, Route::River) if !is_tracked => {
                 let pointer = column
                     .pointer
                     .as_ref()
