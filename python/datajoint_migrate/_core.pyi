@@ -17,6 +17,7 @@ __all__ = [
     "files",
     "forget_batches",
     "look",
+    "lost",
     "orphans",
     "pointers",
     "probe",
