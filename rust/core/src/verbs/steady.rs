@@ -1,6 +1,6 @@
 //! A connection that is opened again when it is lost, for what may simply be said twice.
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::{Connection, Server};
 use crate::run::lanes::retry;
 use crate::run::progress::Progress;
@@ -31,7 +31,7 @@ impl Steady {
         let Some((server, open)) = &self.again else {
             let only =
                 self.connection.as_mut().ok_or_else(|| Kind::Internal("a session is missing".into()))?;
-            return ask(only).map_err(crate::error::Error::with_snapshot);
+            return ask(only).map_err(Error::with_snapshot);
         };
         let connection = &mut self.connection;
         retry(progress, || {
