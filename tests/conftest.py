@@ -82,6 +82,13 @@ def bucket(s3_server: S3, request: pytest.FixtureRequest) -> Bucket:
     return s3_server.make_bucket(request.node.name)
 
 
+@pytest.fixture(params=["mysql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in its turn."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def fresh() -> Iterator[Fresh]:
     """`fresh(server, *schemas)`: none of the schemas is there now, nor after the test."""

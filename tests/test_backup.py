@@ -45,12 +45,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 def small(server: Server, fresh: Fresh, tmp_path: Path) -> Small:
     fresh(server, *NAMES)

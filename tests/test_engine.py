@@ -248,6 +248,10 @@ def test_chunks_of_a_composite_key_cover_every_row_once(
     assert _core.compare({**plan, "tables": compared_tables(plan)})["match"]
 
 
+# Of reading: a fast machine would be done before it is interrupted.
+SLOW = {"max_bytes_per_second": 5_000_000}
+
+
 def big_table(server: Server, schema: str, rows: int, *, fill: bool = True) -> dict[str, Any]:
     server.sql(
         f"CREATE DATABASE `{schema}`;"
@@ -296,7 +300,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_call_finishes(
     big_table(mysql_b, "eng_new", 0, fill=False)
     plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
     # Slow on purpose: a fast machine would be done before it is interrupted.
-    slow = {**plan, "throttle": {"max_bytes_per_second": 5_000_000}}
+    slow = {**plan, "throttle": SLOW}
     events: list[dict[str, Any]] = []
     with pytest.raises(KeyboardInterrupt):
         _core.copy(slow, _interrupt_after(events, 5_000))
@@ -346,9 +350,8 @@ def test_destination_connections_that_are_killed_are_opened_again(
     fresh(mysql_b, "eng_new")
     big_table(mysql, "eng_old", 100_000)
     big_table(mysql_b, "eng_new", 0, fill=False)
-    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
     # Slow on purpose: the planner's own session, which notes chunks, is needed after each kill.
-    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
+    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True, throttle=SLOW)
     events: list[dict[str, Any]] = []
     kill = _kill_after(mysql_b, 5_000, 40_000)
 
@@ -365,18 +368,23 @@ def test_destination_connections_that_are_killed_are_opened_again(
     assert not mysql_b.sql("SHOW TABLES FROM eng_new LIKE '~%'")
 
 
+def _slow_comparison(
+    source: Server, destination: Server, fresh: Fresh, **options: Any
+) -> dict[str, Any]:
+    fresh(source, "eng_old")
+    fresh(destination, "eng_new")
+    big_table(source, "eng_old", 100_000)
+    big_table(destination, "eng_new", 100_000)
+    plan = big_plan(source, destination, lanes=2, throttle=SLOW, **options)
+    return {**plan, "tables": compared_tables(plan)}
+
+
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_a_comparison_goes_on_when_connections_are_killed(
     mysql: Server, mysql_b: Server, fresh: Fresh, side: str
 ) -> None:
-    fresh(mysql, "eng_old")
-    fresh(mysql_b, "eng_new")
-    big_table(mysql, "eng_old", 100_000)
-    big_table(mysql_b, "eng_new", 100_000)
+    plan = _slow_comparison(mysql, mysql_b, fresh)
     mysql_b.sql("UPDATE eng_new.t SET n = 'other' WHERE a = 990 AND b = 3")
-    plan = big_plan(mysql, mysql_b, lanes=2)
-    plan["tables"] = compared_tables(plan)
-    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
     killed = mysql if side == "source" else mysql_b
     table = _core.compare(plan, _kill_after(killed, 5_000, 40_000))["tables"][0]
     assert (table["row_count"], table["destination_row_count"]) == (100_000, 100_000)
@@ -386,13 +394,7 @@ def test_a_comparison_goes_on_when_connections_are_killed(
 def test_a_comparison_of_one_instant_ends_when_its_snapshot_is_lost(
     mysql: Server, mysql_b: Server, fresh: Fresh
 ) -> None:
-    fresh(mysql, "eng_old")
-    fresh(mysql_b, "eng_new")
-    big_table(mysql, "eng_old", 100_000)
-    big_table(mysql_b, "eng_new", 100_000)
-    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
-    plan["tables"] = compared_tables(plan)
-    plan["throttle"] = {"max_bytes_per_second": 5_000_000}
+    plan = _slow_comparison(mysql, mysql_b, fresh, snapshot=True)
     with pytest.raises(ConnectionFailed, match="snapshot"):
         _core.compare(plan, _kill_after(mysql, 5_000))
 

@@ -35,12 +35,6 @@ from small import RECORDINGS, Small, make
 SCHEMA = "inplace_lab"
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 def pipeline(server: Server, fresh: Fresh, tmp_path: Path) -> Pipeline:
     fresh(server, SCHEMA)

@@ -199,12 +199,6 @@ def packed(key: dict[str, int | str]) -> bytes:
     return b"dj0\0\x04" + len(key).to_bytes(8, "little") + items
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> Server:
-    chosen: Server = request.getfixturevalue(request.param)
-    return chosen
-
-
 @pytest.fixture
 def pipeline(server: Server, fresh: Fresh) -> Pipeline:
     fresh(server, "job_old", "job_new")

@@ -20,12 +20,6 @@ ROWS = 120_000
 Look = Callable[..., tuple[bool, int]]
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 def look(server: Server, fresh: Fresh) -> Look:
     fresh(server, SCHEMA)
