@@ -1,40 +1,42 @@
 # The same words at the desk and in CI. Everything that is built or fetched lies in one cache folder outside the checkout.
 CACHE ?= $(or $(DATAJOINT_MIGRATE_CACHE),$(HOME)/.cache/datajoint-migrate)
 PYTHON ?= python3
+# Each worker of the tests has servers of its own; a server named from outside takes WORKERS=0.
+# Tests wait for locks half of their time, so there are more workers than processors.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+# A file is one worker's, in the order that tests/conftest.py says: the longest first.
+SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 VENV := $(CACHE)/venv-dev
 export DATAJOINT_MIGRATE_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help environments build wheel docs demo lint test soak bench
+.PHONY: help build wheel docs demo lint quick test soak bench
 
 help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
-	@echo "make soak    the tests that kill things, of generated tables and of the fuzzer, every case of them; two hours or more"
-	@echo "make lint    formatting, clippy, ruff, mypy, stubtest"
+	@echo "make quick   those that need no server, and a real copy on each server; for the desk"
+	@echo "make soak    the fuzzer, the wheel, an archive of 5,000,000 objects, and every case of the tests that kill things and of generated tables; two hours or more"
+	@echo "make lint    formatting, clippy, ruff, import-linter, mypy, stubtest"
 	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
 	@echo "make docs    the documentation as a site, in the cache folder"
 	@echo "make bench   speed against the peers, as a table of ratios"
 
-# Virtual environments of the project and of the real clients, and the servers; nothing when all are there.
-environments:
-	@$(PYTHON) tests/environments.py > /dev/null
-	@$(PYTHON) tests/servers.py install mysql mariadb
-	@$(PYTHON) tests/s3.py
+# Environments of the project and of the real clients, servers, the engine; a second when all are there.
+build:
+	@$(PYTHON) tests/prepare.py all
 
-build: environments
-	@$(VENV)/bin/maturin develop --release --quiet
-
-wheel: environments
+wheel: build
 	@$(VENV)/bin/maturin build --release --quiet --out $(CACHE)/wheels
 
 # Every link and every name is looked at, and a broken one fails.
-docs: environments
+docs: build
 	@NO_MKDOCS_2_WARNING=1 $(CACHE)/venv-docs/bin/mkdocs build --strict --quiet --site-dir $(CACHE)/docs
 	@echo $(CACHE)/docs/index.html
 
-demo: build
+demo:
+	@$(PYTHON) tests/prepare.py demo
 	@$(PYTHON) tests/demo.py
 
 lint: build
@@ -42,15 +44,21 @@ lint: build
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff format --check python tests benches
 	$(VENV)/bin/ruff check python tests benches
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/mypy
 	MYPYPATH=python $(VENV)/bin/stubtest datajoint_migrate._core
 
 test: build
 	cargo test --quiet --package datajoint-migrate-core
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(SPREAD)
+
+quick: build
+	$(VENV)/bin/python -m pytest $(SPREAD) -m 'quick and not soak'
 
 soak: build
-	DJM_SOAK=1 $(VENV)/bin/python -m pytest -k 'killed or any_table or fuzz'
+	DJM_OBJECTS=5000000 cargo test --quiet --package datajoint-migrate-core millions
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
 
 bench: build
+	@$(VENV)/bin/maturin develop --release --quiet
 	@$(VENV)/bin/python benches/run.py

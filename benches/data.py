@@ -87,7 +87,7 @@ class Size:
     @property
     def large_blobs(self) -> int:
         """Rows of 10 to 500 KB, 255 KB in the mean."""
-        return max(40, self.rows // 250)
+        return max(40, self.rows // 500)
 
     @property
     def plain(self) -> int:

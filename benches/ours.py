@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow
 
 import datajoint_migrate
-from datajoint_migrate.catalog.connection import resolve
-from datajoint_migrate.steps.backup.archive import load_archive, read_archive, write_archive
+from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.verbs.backup.archive import load_archive, read_archive, write_archive
 
 
 def read_all(**arguments: Any) -> dict[str, Any]:
@@ -51,17 +51,27 @@ CALLS: dict[str, Callable[..., Any]] = {
     "copy_all": datajoint_migrate.copy_all_data,
     "copy_store": datajoint_migrate.copy_store,
     "integrity": datajoint_migrate.verify_external_integrity,
+    "migrate": datajoint_migrate.migrate,
     "external": datajoint_migrate.migrate_external_to_v20,
     "compare": datajoint_migrate.compare_query_results,
+    "cutover": datajoint_migrate.cutover,
     "parallel_schema": datajoint_migrate.create_parallel_schema,
+    "promote": datajoint_migrate.promote,
     "restore": restore,
+    "rollback": datajoint_migrate.rollback,
     "scan": read_all,
     "stream": read_batches,
+    "sync": datajoint_migrate.sync,
 }
 KEPT = (
     "rows",
     "rows_copied",
     "rows_migrated",
+    "rows_promoted",
+    "rows_updated",
+    "tables",
+    "executed",
+    "window_seconds",
     "match",
     "row_count",
     "discrepancies",
@@ -86,7 +96,8 @@ def main() -> None:
     result = CALLS[name](**arguments)
     seconds, spent = time.perf_counter() - begun, time.process_time() - spent
     kept = {key: result[key] for key in KEPT if key in result} if isinstance(result, dict) else {}
-    print(json.dumps({"seconds": seconds, "cpu_seconds": spent, "peak_mib": peak_mib(), **kept}))
+    said = {"seconds": seconds, "cpu_seconds": spent, "peak_mib": peak_mib(), **kept}
+    print(json.dumps(said, default=str))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,23 @@ from servers import Server
 CONNECTIONS = 4
 # Of a table that is dumped by several threads.
 PIECES = 20
+# A peer that takes longer is not waited for.
+MOST_SECONDS = 60
 CONNECTORX = ("connectorx>=0.4.3", "pyarrow")
 
 
 def upstream(server: Server, call: str, **arguments: Any) -> tuple[Taken, dict[str, Any]]:
     """A function of DataJoint 2.3.5's own migration module."""
-    reach = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-    }
-    given = {"server": reach, "arguments": arguments}
+    given = {"server": _account(server), "arguments": arguments}
     return worker(_environment("2.3.5"), "upstream.py", call, given)
+
+
+def fetch_and_insert(
+    server: Server, source: str, table: str, dest: str, stores: dict[str, Any]
+) -> tuple[Taken, dict[str, Any]]:
+    """A column of blobs into one of `.npy` files, by DataJoint 2.3.5 alone."""
+    given = {"server": _account(server), "source": source, "table": table, "dest": dest}
+    return worker(_environment("2.3.5"), "fetch_insert.py", given | {"stores": stores})
 
 
 def insert_select(server: Server) -> Taken:
@@ -53,14 +58,12 @@ def mysqldump(source: Server, destination: Server, schema: str, table: str) -> T
 
 def mydumper(source: Server, destination: Server, schema: str, table: str, rows: int) -> Taken:
     """mydumper, then myloader; the dump is split, or one thread would do all the work."""
-    for program in ("mydumper", "myloader"):
-        if shutil.which(program) is None:
-            install("mydumper")
+    need_mydumper()
     with tempfile.TemporaryDirectory(prefix="djm-dump-") as folder:
-        dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={schema}"]
+        dump = ["mydumper", *reach(source), f"--outputdir={folder}", f"--database={schema}"]
         # Not --tables-list, whose names mean another thing in newer versions.
         dump += [f"--regex=^{schema}\\.{table}$", f"--rows={rows // PIECES}", "--no-locks"]
-        load = ["myloader", *_reach(destination), f"--directory={folder}", f"--database={COPY}"]
+        load = ["myloader", *reach(destination), f"--directory={folder}", f"--database={COPY}"]
         load += ["--overwrite-tables"]
         dumped = timed([[*dump, f"--threads={CONNECTIONS}"]])
         loaded = timed([[*load, f"--threads={CONNECTIONS}"]])
@@ -84,16 +87,15 @@ def load_file(destination: Server, schema: str, folder: Path) -> Taken:
 
 def dump_to_folder(source: Server, schema: str, folder: Path) -> Taken:
     """`mydumper -c`, split so that all threads have work."""
-    if shutil.which("mydumper") is None:
-        install("mydumper")
-    dump = ["mydumper", *_reach(source), f"--outputdir={folder}", f"--database={schema}"]
+    need_mydumper()
+    dump = ["mydumper", *reach(source), f"--outputdir={folder}", f"--database={schema}"]
     dump += ["--rows=100000", "--compress", "--no-locks", f"--threads={CONNECTIONS}"]
     return timed([dump])
 
 
 def load_folder(destination: Server, schema: str, folder: Path) -> Taken:
     """`myloader` of such a folder."""
-    load = ["myloader", *_reach(destination), f"--directory={folder}", f"--database={schema}"]
+    load = ["myloader", *reach(destination), f"--directory={folder}", f"--database={schema}"]
     return timed([[*load, "--overwrite-tables", f"--threads={CONNECTIONS}"]])
 
 
@@ -133,6 +135,43 @@ def reladiff(server: Server) -> Taken:
     return timed([[*words, "--algorithm=hashdiff", f"--threads={CONNECTIONS}"]])
 
 
+def table_sync(source: Server, destination: Server, schema: str) -> Taken:
+    """pt-table-sync: the destination's table becomes what production's is."""
+    if shutil.which("pt-table-sync") is None:
+        install("percona-toolkit")
+    ends = [
+        f"h={server.host},P={server.port},u={server.user},p={server.password},D={name},t={PLAIN}"
+        for server, name in ((source, SOURCE), (destination, schema))
+    ]
+    words = ["timeout", str(MOST_SECONDS), "pt-table-sync", "--execute", "--no-check-slave"]
+    # Chunk and Nibble cannot use a key of several columns.
+    words += ["--algorithms=Stream", "--buffer-to-client"]
+    words += ["--no-foreign-key-checks", "--no-check-child-tables", "--no-check-triggers"]
+    begun = time.perf_counter()
+    done = subprocess.run([*words, *ends], capture_output=True, text=True)
+    seconds = time.perf_counter() - begun
+    # 2 says that rows differed, and were put right.
+    if done.returncode not in (0, 2):
+        said = " ".join(done.stderr.split())[:100]
+        raise Unavailable(f"ended with {done.returncode} after {seconds:.0f} s: {said}")
+    if _checksum(source, SOURCE) != _checksum(destination, schema):
+        raise Unavailable(f"left rows that differ, after {seconds:.0f} s")
+    return Taken(seconds)
+
+
+def _checksum(server: Server, schema: str) -> str | None:
+    return server.sql(f"CHECKSUM TABLE `{schema}`.`{PLAIN}`")[0][1]
+
+
+def _account(server: Server) -> dict[str, Any]:
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
+
+
 def _environment(name: str) -> Path:
     try:
         return environments.python(name)
@@ -151,6 +190,14 @@ def install(package: str) -> None:
         raise Unavailable(f"apt-get install {package}: {said[-1] if said else done.returncode}")
 
 
-def _reach(server: Server) -> list[str]:
+def need_mydumper() -> None:
+    """mydumper and myloader, installed where they are not there."""
+    for program in ("mydumper", "myloader"):
+        if shutil.which(program) is None:
+            install("mydumper")
+
+
+def reach(server: Server) -> list[str]:
+    """A server's address and account, as mydumper takes them."""
     reach = [f"--host={server.host}", f"--port={server.port}"]
     return [*reach, f"--user={server.user}", f"--password={server.password}"]

@@ -12,7 +12,10 @@ PEAK_GOAL_MIB = 256
 
 @dataclass
 class Row:
-    """One comparison. `ratios`: one a round, above 1 when we are faster; rates in rows a second."""
+    """One comparison. `ratios`: one a round, above 1 when we are faster; rates in rows a second.
+
+    `of` says what they are ratios of, where that is not time.
+    """
 
     job: str
     rows: int
@@ -20,10 +23,12 @@ class Row:
     peer: str
     peak_mib: float | None
     goal: float | None = None
+    seconds_goal: float | None = None
     rate_goal: int | None = None
     peer_seconds: float | None = None
     peer_rows: int | None = None
     ratios: list[float] = field(default_factory=list)
+    of: str = ""
     unavailable: str | None = None
     cpu_seconds: float | None = None
     peer_cpu_seconds: float | None = None
@@ -37,10 +42,12 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median ratio, the rate and the memory reach their goals; None for none."""
+        """Whether ratio, seconds, rate and memory reach their goals; None for none."""
         checks: list[bool] = []
         if self.goal is not None and self.ratios:
             checks.append(median(self.ratios) >= self.goal)
+        if self.seconds_goal is not None:
+            checks.append(self.seconds <= self.seconds_goal)
         if self.cpu_goal is not None and self.cpu_seconds and self.peer_cpu_seconds:
             checks.append(self.cpu_seconds / self.peer_cpu_seconds <= self.cpu_goal)
         if self.rate_goal is not None:
@@ -85,6 +92,8 @@ def render(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     goals = [f">= {row.goal}"] if row.goal is not None else []
+    if row.seconds_goal is not None:
+        goals.append(f"<= {row.seconds_goal:.1f} s")
     if row.cpu_goal is not None:
         goals.append(f"<= {row.cpu_goal} x CPU")
     if row.rate_goal is not None:
@@ -92,7 +101,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.unavailable is not None:
         ratio, theirs = f"not available here: {row.unavailable}", "-"
     elif row.peer_seconds is not None:
-        ratio, theirs = f"{median(row.ratios):.2f} ({min(row.ratios):.2f})", _peer(row)
+        ratio = f"{median(row.ratios):.2f} ({min(row.ratios):.2f}) {row.of}".rstrip()
+        theirs = _peer(row)
     else:
         ratio, theirs = "-", "-"
     return (

@@ -9,12 +9,12 @@ import ast
 import json
 import lzma
 import os
-import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clients
 import environments
 from servers import Server
 
@@ -118,7 +118,7 @@ def check(case: Case, server: Server, prefix: str, specs: Specs, scratch: Path) 
     words += ["--quiet", "--case", str(case.folder), "--host", server.host]
     words += ["--port", str(server.port), "--user", server.user, f"--password={server.password}"]
     words += ["--prefix-new", prefix, "--stores", str(stores_file)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=scratch)
+    done = clients.run(words, cwd=scratch)
     return done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 

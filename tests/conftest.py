@@ -18,17 +18,97 @@ from servers import Server
 Fresh = Callable[..., None]
 # Every case of the tests that kill, not a choice of them: hours (`make soak`).
 SOAK = "DJM_SOAK" in os.environ
+# A test that asks for one of these has a server of its own, or a service.
+SERVERS = {
+    "full_pipeline_maria",
+    "full_pipeline_mysql",
+    "logged_mariadb",
+    "logged_mysql",
+    "mariadb",
+    "mysql",
+    "mysql_b",
+    "s3_server",
+    "server",
+}
+# Files of tests that start servers, clients or builds by themselves.
+STARTING = {
+    "test_archive",
+    "test_backup",
+    "test_configuration",
+    "test_definitions",
+    "test_demands",
+    "test_demo",
+    "test_docs",
+    "test_exchange_hold",
+    "test_folding",
+    "test_hints",
+    "test_jobs",
+    "test_log",
+    "test_logins",
+    "test_outages",
+    "test_places",
+    "test_readme",
+    "test_report",
+    "test_repository",
+    "test_secrets",
+    "test_servers",
+    "test_tls",
+    "test_types",
+    "test_upstream",
+}
+# Files of the tests that take longest, in that order.
+LONGEST = (
+    "test_cutover",
+    "test_cases",
+    "test_s3_pipeline",
+    "test_instant",
+    "test_cutover_killed",
+    "test_exchange_hold",
+    "test_sync",
+    "test_cutover_sync",
+    "test_backup",
+    "test_code",
+    "test_promote",
+    "test_docs",
+    "test_bring_back_clients",
+    "test_code_promoted",
+    "test_full_pipeline",
+    "test_copying",
+    "test_sync_server",
+)
 
 
 def pytest_configure() -> None:
     """Ctrl-C means something to the tests and to what they start, also where a shell ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    servers.data_in_memory()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A soak takes its time."""
-    for item in items if SOAK else []:
-        item.add_marker(pytest.mark.timeout(0), append=False)
+    """A soak takes its time; what takes longest comes first; what needs no server is quick."""
+    for item in items:
+        if SOAK:
+            item.add_marker(pytest.mark.timeout(0), append=False)
+        if isinstance(item, pytest.Function) and _is_pure(item):
+            item.add_marker("quick")
+    # A file is one worker's: begun last, a long one would keep the others waiting for it.
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def _is_pure(item: pytest.Function) -> bool:
+    """Whether a test needs neither server nor client, as far as can be seen beforehand."""
+    if item.path.stem in STARTING or SERVERS & set(item.fixturenames):
+        return False
+    # Who takes `request` asks for a server while it runs, or has one of each kind.
+    ours = [
+        one.argnames
+        for made in item._fixtureinfo.name2fixturedefs.values()
+        for one in made
+        if one.baseid
+    ]
+    return not any("request" in names for names in [*ours, item._fixtureinfo.argnames])
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +131,30 @@ def mariadb() -> Iterator[Server]:
     """A MariaDB, or the one DJM_TEST_MARIADB names."""
     with servers.running("mariadb") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def logged_mysql() -> Iterator[Server]:
+    """A MySQL with its binary log on, as it comes."""
+    server = servers.start("mysql", arguments=["--log-bin=log", "--server-id=7"])
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def logged_mariadb() -> Iterator[Server]:
+    """A MariaDB that logs rows."""
+    arguments = ["--log-bin=log", "--binlog-format=ROW", "--server-id=7"]
+    server = servers.start("mariadb", arguments=arguments)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def logged(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server with its binary log on."""
+    found: Server = request.getfixturevalue(f"logged_{request.param}")
+    return found
 
 
 @pytest.fixture(scope="session")

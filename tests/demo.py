@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +31,11 @@ PREFIX = "demo"
 SHOWN_DIFFERENCES = 20
 
 
-def main() -> int:
+def main(words: Sequence[str] = ()) -> int:
+    if words:
+        asked = words[0] in ("-h", "--help")
+        print(__doc__, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     signal.signal(signal.SIGTERM, _stop)
     try:
         _check_build()
@@ -64,12 +69,14 @@ def _demonstrate(folder: Path) -> int:
         began = time.monotonic()
         pipeline = full_pipeline.fill(server, PREFIX, folder, PROGRAMS / "fill.py")
         filled = time.monotonic()
-        print("DataJoint 0.14.6 has declared and filled two schemas.", flush=True)
+        said = f"DataJoint 0.14.6 has declared and filled two schemas: {filled - began:.1f} s."
+        print(said, flush=True)
         dump = json.loads(pipeline.dump.read_text())
         schema_map = {schema: f"{schema}_v20" for schema in dump["schemas"]}
         result = _migrate(server, schema_map, pipeline)
-        print("datajoint_migrate has made 2.x schemas of them.", flush=True)
         started = time.monotonic()
+        said = f"datajoint_migrate has made 2.x schemas of them: {started - filled:.1f} s."
+        print(f"{said}\nDataJoint 2.3.5 reads every value of them.", flush=True)
         reading = full_pipeline.read_with(
             "2.3.5", pipeline, server, schema_map, pipeline.stores_in_place(), folder
         )
@@ -141,4 +148,4 @@ def _show_end(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

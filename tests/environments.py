@@ -26,7 +26,9 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "distributed>=2024.1",
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "hypothesis",
+        "import-linter>=2.12",
         "libcst",
         "ruff",
         "mypy",
@@ -53,11 +55,17 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "element-session==0.1.6",
         "element-event==0.2.3",
         "element-array-ephys==0.2.11",
+        "element-calcium-imaging==0.7.2",
+        "element-deeplabcut==0.2.3",
+        "element-miniscope==0.3.1",
+        "element-optogenetics==0.1.3",
     ),
     "docs": ("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30", "ruff"),
     # What people read archives with.
     "readers": ("pandas", "duckdb", "pyarrow", "blake3"),
 }
+
+UV = "uv>=0.9,<1"
 
 
 def cache_folder() -> Path:
@@ -102,11 +110,33 @@ def python(name: str) -> Path:
         # Scripts carry absolute paths, so an environment cannot be made elsewhere and renamed:
         # the stamp, written last, is what tells a complete one from an interrupted one.
         shutil.rmtree(folder, ignore_errors=True)
-        _provide_ensurepip()
-        venv.create(folder, with_pip=True, symlinks=True)
-        install = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        uv = _installer()
+        # Not the Python of an environment: it may be the one that is made anew.
+        base = getattr(sys, "_base_executable", sys.executable)
+        make = [uv, "venv", "--quiet", "--seed", "--python", base]
+        subprocess.run([*make, folder], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", found]
         subprocess.run([*install, *REQUIREMENTS[name]], check=True)
         mark.write_text(wanted)
+    return found
+
+
+def _installer() -> Path:
+    """uv, in an environment of its own: it makes the others in a sixth of pip's time."""
+    folder = cache_folder() / "venv-uv"
+    found = folder / "bin" / "uv"
+    mark = folder / "requirements.sha256"
+    wanted = hashlib.sha256("\n".join((sys.version, UV)).encode()).hexdigest()
+    if _made(mark, wanted):
+        return found
+    with locked("venv-uv"):
+        if not _made(mark, wanted):
+            shutil.rmtree(folder, ignore_errors=True)
+            _provide_ensurepip()
+            venv.create(folder, with_pip=True, symlinks=True)
+            install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            subprocess.run([*install, "--disable-pip-version-check", UV], check=True)
+            mark.write_text(wanted)
     return found
 
 

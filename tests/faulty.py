@@ -13,7 +13,9 @@ from typing import Literal
 # What to do with a request, by its method (COPY for a copy within the service) and how often it
 # came for the same object before.
 Fault = (
-    Literal["503", "403", "cut the answer", "cut the request", "an error in a 200", "a lie"] | None
+    Literal["503", "403", "cut the answer", "cut the request"]
+    | Literal["an error in a 200", "a lie", "other bytes"]
+    | None
 )
 Rule = Callable[[str, int], Fault]
 SLOW_DOWN = (
@@ -31,16 +33,28 @@ LIE = (
 )
 
 
+class Service(ThreadingHTTPServer):
+    """Takes many connections at once."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+
 class Faulty:
     """The proxy: `endpoint`, how many `requests` came, how many `faults` were answered.
 
-    `bytes` counts the contents of objects that passed, in both directions.
+    `bytes` counts the contents of objects that passed, in both directions. Questions whether an
+    object is there (other than a manifest or a list of objects) wait for each other until `gather`
+    of them are under way; `most` were at once.
     """
 
     def __init__(self, target: str, rule: Rule) -> None:
         self.requests = 0
         self.faults = 0
         self.bytes = 0
+        self.gather = self.most = 0
+        asked = 0
+        gathering = threading.Condition()
         self.seen: Counter[tuple[str, str]] = Counter()
         lock = threading.Lock()
         outer = self
@@ -49,6 +63,22 @@ class Faulty:
             protocol_version = "HTTP/1.1"
 
             def _relay(self) -> None:
+                nonlocal asked
+                alone = self.path.endswith(("/manifest.json", "/objects.parquet"))
+                if self.command != "HEAD" or alone:
+                    self._pass_on()
+                    return
+                with gathering:
+                    asked += 1
+                    outer.most = max(outer.most, asked)
+                    gathering.notify_all()
+                    if not gathering.wait_for(lambda: outer.most >= outer.gather, timeout=20):
+                        outer.gather = 0
+                self._pass_on()
+                with gathering:
+                    asked -= 1
+
+            def _pass_on(self) -> None:
                 with lock:
                     path = self.path.partition("?")[0]
                     copies = "x-amz-copy-source" in self.headers
@@ -86,7 +116,10 @@ class Faulty:
                 if not copies and "?" not in self.path:
                     with lock:
                         outer.bytes += length + len(data)
-                self._answer(got.status, dict(got.getheaders()), data, fault is not None)
+                if fault == "other bytes" and data and "?" not in self.path:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                cut = fault == "cut the answer"
+                self._answer(got.status, dict(got.getheaders()), data, cut)
                 upstream.close()
 
             def _answer(
@@ -110,8 +143,7 @@ class Faulty:
             def log_message(self, *_args: object) -> None:
                 """Nobody reads it."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Service(("127.0.0.1", 0), Handler)
         self.endpoint = f"127.0.0.1:{self.server.server_address[1]}"
 
 

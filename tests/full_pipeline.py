@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clients
 import environments
 from pipelines.full import options, stores
 from servers import Server
 
 PROGRAMS = Path(__file__).parent / "pipelines" / "full"
+ADAPTERS = {
+    "edges": "longblob",
+    "wrapped": "blob@raw",
+    "lines_file": "filepath@raw",
+    "lines_attach": "attach@flat",
+    "pairs": "varchar(60)",
+}
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,9 @@ def fill(
     stores_file = root / "stores_014.json"
     stores_file.write_text(json.dumps(specs))
     dump = root / "dump.json"
-    words = [str(environments.python("0.14.6")), str(program), *_reach(server)]
+    words = [str(environments.python("0.14.6")), str(program), *reach(server)]
     words += ["--prefix", prefix, "--stores", str(stores_file), "--out", str(dump)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = clients.run(words)
     if done.returncode:
         raise RuntimeError(f"0.14.6 could not make the pipeline:\n{done.stderr[-4000:]}")
     return FullPipeline(server, prefix, root, specs, dump)
@@ -84,9 +91,9 @@ def reread(pipeline: FullPipeline, server: Server, scratch: Path) -> dict[str, A
     """What 0.14.6 fetches, and SQL finds, on `server` under the pipeline's own names."""
     stores_file, out = scratch / "stores_014.json", scratch / "reread.json"
     stores_file.write_text(json.dumps(pipeline.source_stores))
-    words = [str(environments.python("0.14.6")), str(PROGRAMS / "reread.py"), *_reach(server)]
+    words = [str(environments.python("0.14.6")), str(PROGRAMS / "reread.py"), *reach(server)]
     words += ["--prefix", pipeline.prefix, "--stores", str(stores_file), "--out", str(out)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = clients.run(words)
     if done.returncode:
         raise RuntimeError(f"0.14.6 could not read the pipeline:\n{done.stderr[-4000:]}")
     found: dict[str, Any] = json.loads(out.read_text())
@@ -110,30 +117,40 @@ def read_with(
     stores_file, out = scratch / "stores_2x.json", scratch / "verdicts.json"
     stores_file.write_text(json.dumps(destination_stores))
     out.unlink(missing_ok=True)
-    words = [str(environments.python(version)), str(PROGRAMS / "read.py"), *_reach(server)]
+    words = [str(environments.python(version)), str(PROGRAMS / "read.py"), *reach(server)]
     words += ["--dump", str(pipeline.dump), "--stores", str(stores_file), "--out", str(out)]
     for old, new in schema_map.items():
         words += ["--map", f"{old}={new}", "--only", old]
     if not structure:
         words.append("--no-structure")
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = clients.run(words)
     if not out.is_file():
         raise RuntimeError(f"DataJoint {version} could not read:\n{done.stderr[-4000:]}")
     return Reading(done.returncode == 0, json.loads(out.read_text()), done.stdout)
 
 
 def work_with(
-    version: str, server: Server, prefix: str, destination_stores: stores.Specs, scratch: Path
+    version: str,
+    server: Server,
+    prefix: str,
+    destination_stores: stores.Specs,
+    scratch: Path,
+    steps: tuple[str, ...] = (),
 ) -> tuple[bool, str]:
-    """Insert, declare, populate and delete with DataJoint `version`: did all go well, and what."""
+    """Insert, declare, populate and delete with DataJoint `version`: did all go well, and what.
+
+    All steps of the program, or only these.
+    """
     stores_file = scratch / "stores_2x.json"
     stores_file.write_text(json.dumps(destination_stores))
-    words = [str(environments.python(version)), str(PROGRAMS / "exercise.py"), *_reach(server)]
+    words = [str(environments.python(version)), str(PROGRAMS / "exercise.py"), *reach(server)]
     words += ["--prefix", prefix, "--stores", str(stores_file)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    words += [word for step in steps for word in ("--step", step)]
+    done = clients.run(words)
     return done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
-def _reach(server: Server) -> list[str]:
+def reach(server: Server) -> list[str]:
+    """The options by which a client's program reaches the server."""
     account = ["--user", server.user, f"--password={server.password}"]
     return ["--host", server.host, "--port", str(server.port), *account]

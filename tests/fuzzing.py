@@ -15,7 +15,7 @@ from environments import cache_folder, locked
 from server_programs import install_package
 
 VERSION = "0.13.2"
-TARGETS = ("manifest", "chunk")
+TARGETS = ("manifest", "chunk", "blob", "log", "packets")
 FUZZ = Path(__file__).resolve().parent.parent / "rust" / "fuzz"
 
 

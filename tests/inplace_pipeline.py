@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clients
 import environments
 from servers import Server
 
@@ -60,7 +60,7 @@ def make(server: Server, schema: str, root: Path) -> Pipeline:
 def client(version: str, server: Server, schema: str, root: Path, action: str) -> Any:
     words = [str(environments.python(version)), str(PROGRAM), server.host, str(server.port)]
     words += [server.user, server.password, schema, str(root), action]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = clients.run(words)
     if done.returncode:
         raise RuntimeError(f"DataJoint {version}, {action}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -10,13 +10,12 @@ import json
 import sys
 
 import datajoint_migrate
-from datajoint_migrate.steps.backup import archive
-from datajoint_migrate.steps.moving import plan
+from datajoint_migrate.limits import LIMITS
 
 CHUNK_BYTES = 20_000
 
 if __name__ == "__main__":
-    plan.CHUNK_BYTES = archive.CHUNK_BYTES = CHUNK_BYTES
+    LIMITS.chunk_bytes = CHUNK_BYTES
     what = json.loads(sys.argv[1])
     result = getattr(datajoint_migrate, what["verb"])(*what["arguments"], **what["options"])
     print(json.dumps(result, default=str))

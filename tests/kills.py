@@ -2,7 +2,8 @@
 
     python kills.py cutover|rename URL WHAT
 
-WHAT is JSON: `{"map": {...}, "stride": 1}`; with a stride of n every nth statement. A process of
+WHAT is JSON: `{"map": {...}, "stride": 1, "options": {}}`; with a stride of n every nth statement,
+with options of the cutover. A process of
 its own that forks before it does anything, so that what is killed is a whole client with all its
 connections.
 """
@@ -13,17 +14,21 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from datajoint_migrate import NotFound, cutover, rename_schema, rollback
-from datajoint_migrate.catalog.connection import Session, resolve
-from datajoint_migrate.steps.cutover import preflight
-from datajoint_migrate.steps.cutover.moves import JOURNAL
+from datajoint_migrate.catalog.names import RENAMING
+from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.verbs.cutover import preflight
+from datajoint_migrate.verbs.cutover.occupants import sessions_now
 from snapshot import snapshot
 
 Call = Callable[[], Any]
+SYNCED = "~migrate_sync"
 
 
 def main() -> int:
@@ -34,7 +39,7 @@ def main() -> int:
     names = [f"{name}{end}" for pair in schemas.items() for name in pair for end in ("", "_old")]
     if verb == "cutover":
         there: Call = lambda: cutover(  # noqa: E731
-            schemas, connection=url, execute=True
+            schemas, connection=url, execute=True, **what.get("options", {})
         )
         back: Call = lambda: rollback(schemas, connection=url, execute=True)  # noqa: E731
         undo = back
@@ -48,11 +53,15 @@ def main() -> int:
         with resolve(url).session(read_only=True) as session:
             return snapshot(session.query, *names)
 
-    _all_kills(there, back, undo, seen, what["stride"])
+    def left() -> bool:
+        with resolve(url).session(read_only=True) as session:
+            return not sessions_now(session, names)[0]
+
+    _all_kills(there, back, undo, seen, left, what["stride"])
     return 0
 
 
-def _all_kills(there: Call, back: Call, undo: Call, seen: Call, stride: int) -> None:
+def _all_kills(there: Call, back: Call, undo: Call, seen: Call, left: Call, stride: int) -> None:
     first = _whole(seen())
     _must(there)
     last = _whole(seen())
@@ -68,17 +77,17 @@ def _all_kills(there: Call, back: Call, undo: Call, seen: Call, stride: int) -> 
     while more:
         number += stride
         at = f"killed after statement {number}"
-        more = _run(there, number)
+        more = _killed(there, number, left)
         if more:
             _must(there, but=NotFound)
         expect(f"there {at}, called again", last)
-        if _run(back, number):
+        if _killed(back, number, left):
             more = True
             _must(back, but=NotFound)
         expect(f"back {at}, called again", first)
 
         # An undo finds nothing where nothing was begun, and where a rename was finished.
-        if not _run(there, number) or not _must(undo, but=NotFound):
+        if not _killed(there, number, left) or not _must(undo, but=NotFound):
             expect(f"there {at}, nothing to undo", first, last)
             if _whole(seen()) == last:
                 _must(back)
@@ -93,11 +102,28 @@ def _whole(found: dict[str, Any]) -> dict[str, Any]:
         tables = {
             table: seen
             for table, seen in schema["tables"].items()
-            if table != JOURNAL or seen[1] != [(0,)]
+            # What a sync has noted of a copy is there until the copy is.
+            if (table != RENAMING or seen[1] != [(0,)]) and table != SYNCED
         }
         if tables or schema["programs"]:
             kept[name] = {**schema, "tables": tables}
     return kept
+
+
+def _killed(call: Call, number: int, left: Call) -> bool:
+    """Run in a process killed after a statement, until the server has missed it; whether it was.
+
+    A server under load needs a moment to see that a client is gone, and a session that is still
+    there is one more reason to refuse.
+    """
+    if not _run(call, number):
+        return False
+    until = time.monotonic() + 60
+    while not left():
+        if time.monotonic() > until:
+            raise SystemExit(f"the sessions of what was killed after statement {number} are there")
+        time.sleep(0.05)
+    return True
 
 
 def _run(call: Call, kill_after: int | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from servers import Server
 
+CLIENT_SSL = 0x0800
 # What to do with a packet: nothing; end the connection before or after it; end it in the middle
 # of it; let nothing pass any more, in either direction; leave it out; give it a wrong number.
 Harm = Literal["cut", "cut after", "cut within", "stall", "lose", "misnumber"] | None
@@ -41,6 +43,8 @@ class Line:
 
     server: Server
     rule: Rule
+    # Whether a client may encrypt, and then sends nothing more that the proxy can read.
+    tls: bool = False
     harmed: list[Packet] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closed: threading.Event = field(default_factory=threading.Event)
@@ -92,7 +96,7 @@ class _Connection:
         self.ends = {True: client, False: upstream}
         self.command = b""
         self.seen = {True: 0, False: 0}
-        self.shift = {True: 0, False: 0}
+        self.greeted = False
         self.stalled = threading.Event()
 
     def start(self) -> None:
@@ -111,6 +115,9 @@ class _Connection:
         self._close()
 
     def _pass(self, upward: bool, header: bytes, payload: bytes) -> bool:
+        if not upward and not self.greeted:
+            self.greeted = True
+            payload = payload if self.line.tls else _without_tls(payload)
         if upward and header[3] == 0:
             self.command = payload
             self.seen = {True: 0, False: 0}
@@ -142,15 +149,26 @@ class _Connection:
             end.close()
 
 
+def _without_tls(greeting: bytes) -> bytes:
+    """The first packet of a server, offering no TLS: what is encrypted has no packets."""
+    if greeting[:1] != b"\x0a":
+        # A server without room says no more than an error.
+        return greeting
+    # Version as text, number of the session, half of a challenge and a zero come before the flags.
+    at = greeting.index(b"\0") + 1 + 4 + 8 + 1
+    (flags,) = struct.unpack_from("<H", greeting, at)
+    return greeting[:at] + struct.pack("<H", flags & ~CLIENT_SSL) + greeting[at + 2 :]
+
+
 def _exactly(stream: object, size: int) -> bytes | None:
     data: bytes = stream.read(size)  # type: ignore[attr-defined]
     return data if len(data) == size else None
 
 
 @contextmanager
-def line(server: Server, rule: Rule) -> Iterator[Line]:
-    """A proxy before the server, for as long as the block lasts."""
-    proxy = Line(server, rule)
+def line(server: Server, rule: Rule, tls: bool = False) -> Iterator[Line]:
+    """A proxy before the server, for as long as the block lasts; it offers no TLS unless asked."""
+    proxy = Line(server, rule, tls)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:

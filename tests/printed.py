@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 NAV = re.findall(r"^ +- (?:[\w ]+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
 PAGES = {name: (ROOT / "docs" / name).read_text() for name in NAV}
+FIRST_HOUR = PAGES["first-hour.md"]
 GUIDE = "\n".join(text for name, text in PAGES.items() if name.startswith("guide/"))
 ENDS = (
     *("", "_v20", "_test", "_sample", "_old", "_backup"),
@@ -36,6 +37,26 @@ def commands(text: str) -> list[list[str]]:
     lines = [line for block in blocks(text, "console") for line in block.splitlines()]
     found = [line.removeprefix("$ ") for line in lines if line.startswith("$ dj-migrate ")]
     return [shlex.split(line, comments=True) for line in found]
+
+
+def outputs(text: str) -> list[list[str]]:
+    """Below each line of `dj-migrate`, what is printed as its output; `…` stands for any lines."""
+    found: list[list[str]] = []
+    for block in blocks(text, "console"):
+        reading = False
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                reading = line.startswith("$ dj-migrate ")
+                found += [[]] if reading else []
+            elif reading:
+                found[-1].append(line)
+    return found
+
+
+def levelled(line: str) -> str:
+    """A line without what differs from run to run: widths of columns, numbers of time and bytes."""
+    bare = re.sub(r"\d[\d,.]*( [kMG]?B\b)?", "#", line)
+    return " ".join(bare.split())
 
 
 def in_place(small: Small, text: str) -> str:

@@ -19,7 +19,7 @@ from servers import Server
 PREFIX = "djm_demo"
 SCHEMAS = (f"{PREFIX}_lab", f"{PREFIX}_ephys")
 FILL = Path(__file__).parent / "pipelines" / "demo" / "fill.py"
-KEPT = Path(__file__).parent.parent / "python" / "datajoint_migrate" / "steps" / "demo"
+KEPT = Path(__file__).parent.parent / "python" / "datajoint_migrate" / "verbs" / "demo"
 # The files' own times say nothing.
 WHEN = (2025, 1, 1, 0, 0, 0)
 

@@ -144,14 +144,19 @@ def _unpack_mysql(root: Path, apt: Path) -> None:
         _run(["dpkg", "-x", str(package), str(root)])
 
 
-def _initialise_mysql(root: Path, template: Path) -> None:
+def initialise_mysql(data: Path, *arguments: str) -> None:
+    """Make a data folder of a MySQL of its own, for what has to be said when it is made."""
+    _initialise_mysql(programs("mysql").root or Path(), data, *arguments)
+
+
+def _initialise_mysql(root: Path, template: Path, *arguments: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".sql", dir=root.parent) as users:
         users.write("\n".join(SQL_USERS) + "\n")
         users.flush()
         owner = ["--user=root"] if os.geteuid() == 0 else []
         words = [*_by_own_loader(root, "mysqld"), *_mysql_arguments(root), *owner]
         words += [f"--datadir={template}", f"--init-file={users.name}", "--initialize-insecure"]
-        _run(words)
+        _run([*words, *arguments])
     # The server's identity stands in this file: copies must not share it.
     (template / "auto.cnf").unlink(missing_ok=True)
 

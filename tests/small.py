@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datajoint_migrate.catalog.names import SYNC
+from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.catalog.stores import Store, dest_stores, source_stores
 from servers import Server
 
 TRACKING = """CREATE TABLE `{schema}`.`~external_raw` (
@@ -48,6 +51,9 @@ ON UPDATE CASCADE ON DELETE RESTRICT,
 FOREIGN KEY (`signal`) REFERENCES `{rig}`.`~external_raw` (`hash`),
 FOREIGN KEY (`paper`) REFERENCES `{rig}`.`~external_raw` (`hash`),
 FOREIGN KEY (`movie`) REFERENCES `{rig}`.`~external_raw` (`hash`)) AUTO_INCREMENT=500;"""
+
+# What 0.14.6 packs of numpy.array([0.5, 1.5]).
+DATA = "6d596d004101" + "00" * 7 + "02" + "00" * 7 + "06" + "00" * 13 + "e03f" + "00" * 6 + "f83f"
 
 MICE = 12
 RECORDINGS = 6
@@ -119,7 +125,7 @@ def make(server: Server, prefix: str, root: Path) -> Small:
             f"INSERT INTO `{small.lab}`.mouse VALUES ({mouse}, 'rat', {mouse} / 7, '2020-01-01');"
             f"INSERT INTO `{small.lab}`.session VALUES ({mouse}, '2024-01-{mouse + 1:02}', 'a%');"
             f"INSERT INTO `{small.lab}`.session__trial VALUES"
-            f" ({mouse}, '2024-01-{mouse + 1:02}', 1, x'6d596d00ff');"
+            f" ({mouse}, '2024-01-{mouse + 1:02}', 1, x'{DATA}');"
         )
     server.sql("".join(lab))
     rows = []
@@ -137,6 +143,24 @@ def make(server: Server, prefix: str, root: Path) -> Small:
     return small
 
 
+def add_recording(small: Small, number: int) -> None:
+    """One more row with external values."""
+    signal = _blob(small, f"signal {number}".encode())
+    paper = _attachment(small, f"paper {number}.pdf", b"%PDF" * number)
+    small.server.sql(
+        f"INSERT INTO `{small.rig}`._recording VALUES"
+        f" ({number}, 1, x'{signal}', x'{paper}', NULL, 0.1)"
+    )
+
+
+def replace_paper(small: Small, number: int) -> None:
+    """Another attachment in a row that is there."""
+    paper = _attachment(small, f"paper {number} anew.pdf", b"anew")
+    small.server.sql(
+        f"UPDATE `{small.rig}`._recording SET paper = x'{paper}' WHERE recording_id = {number}"
+    )
+
+
 def add_trials(small: Small, count: int) -> None:
     """More rows of `session__trial`, of 60 bytes and their keys."""
     small.server.sql(
@@ -148,6 +172,27 @@ def add_trials(small: Small, count: int) -> None:
         # The first chunk is planned by the server's statistics, which come when they like.
         f"ANALYZE TABLE `{small.lab}`.session__trial"
     )
+
+
+def tracked_files(small: Small, to: Path) -> tuple[Store, Store, dict[str, Any]]:
+    """Both stores and the `tracked` of a plan that copies the blobs of `rig` to another folder."""
+    to.mkdir(exist_ok=True)
+    destination = {"raw": {"protocol": "file", "location": str(to)}}
+    tracked = {
+        "source": resolve(small.server.url).spec(),
+        "pointer": {
+            "kind": "blob",
+            "store": "raw",
+            "tracking_schema": small.rig,
+            "tracking_table": "~external_raw",
+            "source_schema": small.rig,
+            "schema": small.rig,
+            "layout": "hash",
+            "source_subfolding": [2, 2],
+        },
+        "where": [{"schema": small.rig, "table": "_recording", "column": "signal"}],
+    }
+    return source_stores(small.source_stores)["raw"], dest_stores(destination)["raw"], tracked
 
 
 def _blob(small: Small, data: bytes) -> str:
@@ -177,3 +222,12 @@ def _track(small: Small, digest: str, path: Path, data: bytes, columns: str) -> 
         f"INSERT IGNORE INTO `{small.rig}`.`~external_raw` VALUES (x'{digest}', {columns}, NOW())"
     )
     return digest
+
+
+def unfinished(server: Server, schema: str) -> list[tuple[str | None, ...]]:
+    """Tables of a call that has not ended: what a later sync needs is none."""
+    return server.sql(
+        "SELECT table_name FROM information_schema.tables"
+        f" WHERE table_schema = '{schema}' AND table_name LIKE '~migrate%'"
+        f" AND table_name <> '{SYNC}'"
+    )

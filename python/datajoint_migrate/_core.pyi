@@ -4,31 +4,59 @@ from collections.abc import Callable
 from typing import Any, final
 
 __all__ = [
+    "DENIED",
+    "FREE",
+    "LOGIN_REFUSED",
+    "REFUSAL_HINT",
+    "UNREACHABLE",
     "BatchStream",
     "Batches",
     "__version__",
     "archive_state",
     "backup",
     "batches",
+    "bring_back",
+    "changed_keys",
     "check_archive",
     "compare",
     "copy",
     "copy_batches",
+    "count_heads",
     "files",
     "forget_batches",
+    "heads",
+    "hint_for",
+    "log_position",
     "look",
     "lost",
     "orphans",
+    "password_for",
     "pointers",
     "probe",
+    "promote",
+    "proofs",
     "put_back",
     "quote",
     "read_manifest",
     "restore",
     "scan",
+    "session_settings",
+    "sync",
+    "unpack_header",
+    "unsettled",
+    "why_broken",
+    "written",
 ]
 
 __version__: str
+# What a session says before all else.
+FREE: str
+# What an operator can do where a session cannot be set.
+REFUSAL_HINT: str
+# Numbers of a server's errors.
+LOGIN_REFUSED: list[int]
+UNREACHABLE: list[int]
+DENIED: list[int]
 
 @final
 class BatchStream:
@@ -51,6 +79,23 @@ def forget_batches(
 ) -> None:
     """Removes the journal of a copy of files that is finished."""
 
+def password_for(
+    server: dict[str, Any], plugin: str, encrypted: bool, nonce: bytes, key: bytes | None
+) -> bytes | None: ...
+def hint_for(number: int, message: str = "") -> str | None:
+    """What an operator can do about an error of a server, where that is known."""
+
+def why_broken(server: dict[str, Any], session: int) -> str | None:
+    """Why a session of that server will not answer any more, None if it may: asks the server."""
+
+def session_settings(version: str, role: str) -> dict[str, Any]:
+    """The statements that set a session for a role (read, load, look, write) and read it back."""
+
+def unsettled(
+    version: str, role: str, server: str, values: list[tuple[str, str | None]]
+) -> list[dict[str, Any]]:
+    """Those of the values of a session's settings that are not what they should be."""
+
 def quote(*names: str) -> str:
     """Quotes identifiers and joins them with dots: ``quote("db", "t")`` is ``"`db`.`t`"``."""
 
@@ -63,6 +108,23 @@ def compare(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
     """Compares pairs of tables by meaning and names the rows that differ."""
+
+def sync(
+    plan: dict[str, Any],
+    files: Callable[[list[dict[str, Any]]], object],
+    on_event: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Brings copies up to date. `files` is told, before anything is written, what rows point to."""
+
+def written(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Whether a copy is not what its state says, so that somebody has written to it."""
+
+def bring_back(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Puts objects that 2.x has stored where 0.14.6 looks, and their rows in its tracking table."""
 
 def pointers(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
@@ -89,6 +151,26 @@ def probe(
 ) -> dict[str, Any]:
     """Opens a store and asks whether it may be written to; leaves nothing behind."""
 
+def log_position(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Where a server's binary log ends, or why it is of no use."""
+
+def changed_keys(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """The keys of rows that changed since a position in the binary log, a table each."""
+
+def promote(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Looks at every value of a column, or makes objects of them."""
+
+def proofs(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """How many rows of a table each condition is true for, asked chunk by chunk."""
+
 def lost(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
@@ -100,7 +182,7 @@ def orphans(
     """Lists objects of 0.14.6 that no row of a tracking table knows."""
 
 def scan(plan: dict[str, Any]) -> BatchStream:
-    """Starts to read a table with parallel connections that see one instant."""
+    """A table, read from the first batch on by parallel connections that see one instant."""
 
 def backup(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
@@ -131,3 +213,16 @@ def put_back(
     plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
 ) -> dict[str, Any]:
     """Puts the objects of an archive back into the folders of their stores."""
+
+def heads(
+    plan: dict[str, Any], on_event: Callable[[dict[str, Any]], object] | None = None
+) -> dict[str, Any]:
+    """Counts the packed values of some columns by kind, type and shape, by their first bytes."""
+
+def count_heads(values: list[tuple[bytes, int] | None]) -> dict[str, Any]:
+    """The same of heads and lengths that were read already."""
+
+def unpack_header(
+    head: bytes, length: int | None = None
+) -> tuple[str, str | None, list[int] | None]:
+    """Kind, dtype and shape of a packed value, by its first bytes."""

@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+# Names that a hint lists where none is near.
+SHOWN = 5
+
 try:
     with warnings.catch_warnings():
         # DataJoint 2.1 and later import the module this package replaces, and warn of it.
@@ -65,9 +68,15 @@ class NotFound(MigrationError):
 
     @classmethod
     def among(cls, what: str, name: str, known: Iterable[str], where: str = "") -> NotFound:
-        """The error for ``name``, with the nearest of the ``known`` names as its hint."""
-        near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-        hint = "did you mean " + " or ".join(repr(n) for n in near) + "?" if near else None
+        """The error for ``name``; its hint has the nearest of the ``known`` names, or some."""
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            hint = "did you mean " + " or ".join(repr(one) for one in near) + "?"
+        else:
+            there = sorted(known)
+            hint = "there are " + ", ".join(there[:SHOWN]) + (", …" if there[SHOWN:] else "")
+            hint = hint if there else "there is none"
         return cls(f"there is no {what} {name!r}{where}", hint=hint, context={what: name})
 
 
@@ -129,6 +138,12 @@ class ForeignKeyLeavesMap(MigrationError):
     """A foreign key refers to a schema that is not in ``schema_map``."""
 
     default_code = "DJM-1503"
+
+
+class GaveWay(MigrationError):
+    """Production waited for tables that were being read, so the snapshot was let go."""
+
+    default_code = "DJM-1105"
 
 
 class Interrupted(MigrationError):

@@ -11,9 +11,12 @@ import sys
 from typing import Any
 
 import datajoint_migrate as _package
-from datajoint_migrate.steps.external import migrate_external_to_v20
+from datajoint_migrate.call.border import guard
+from datajoint_migrate.results import ExternalResult
+from datajoint_migrate.verbs.move.external import migrate_external_to_v20
 
 
+@guard
 def migrate_external_pointers_v2(
     schema: str,
     table: str,
@@ -23,7 +26,7 @@ def migrate_external_pointers_v2(
     copy_files: bool = False,
     connection: Any = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> ExternalResult:
     """Upstream's name of `migrate_external_to_v20`, whose further keywords it takes too.
 
     Returns `rows_migrated`, `files_copied`, `errors`.

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datajoint_migrate.catalog.client import location_in_bucket
+from datajoint_migrate.catalog.secrecy import reveal
 from datajoint_migrate.errors import InvalidArgument
 
 COMMON = {
@@ -41,7 +43,7 @@ def bucket_of(protocol: str, raw: Mapping[str, Any]) -> str:
 def host_of(protocol: str, raw: Mapping[str, Any]) -> str:
     """By what two services of one protocol are told apart."""
     if protocol == "s3":
-        return str(raw.get("endpoint") or "").split("://")[-1].rstrip("/")
+        return reveal(raw.get("endpoint") or "").split("://")[-1].split("@")[-1].rstrip("/")
     if protocol == "azure":
         known = _azure(raw)
         return known["endpoint"] or known["account"]
@@ -67,7 +69,8 @@ def bucket_spec(
         raise InvalidArgument(
             f"the location {location!r} of the {protocol} store {name!r} has slashes that would "
             "become part of the keys",
-            hint="write it without slashes at its ends and without double ones",
+            hint=f"write {location_in_bucket(location)!r} for 2.x: objects of 0.14.6, which reads "
+            "it so, are found there",
         )
     if protocol == "s3":
         service = _s3(raw, secure)
@@ -83,8 +86,8 @@ def bucket_spec(
 
 
 def odd_slashes(location: str) -> bool:
-    """Whether keys would have empty parts, which the engine cannot name."""
-    return location != "" and "" in location.split("/")
+    """Whether keys would have empty parts or backslashes, which the engine cannot name."""
+    return location != "" and ("" in location.split("/") or "\\" in location)
 
 
 def has_credentials(protocol: str, raw: Mapping[str, Any]) -> bool:
@@ -100,7 +103,7 @@ def has_credentials(protocol: str, raw: Mapping[str, Any]) -> bool:
 
 
 def _s3(raw: Mapping[str, Any], secure: bool) -> dict[str, Any]:
-    endpoint = str(raw["endpoint"]).rstrip("/")
+    endpoint = reveal(raw["endpoint"]).rstrip("/")
     if "://" not in endpoint:
         endpoint = f"{'https' if secure else 'http'}://{endpoint}"
     access, secret, token = _credentials(raw)
@@ -119,8 +122,16 @@ def _credentials(raw: Mapping[str, Any]) -> tuple[str | None, str | None, str | 
 
     None of them leaves it to the engine: environment, web identity, role.
     """
-    if raw.get("access_key") and raw.get("secret_key"):
-        return str(raw["access_key"]), str(raw["secret_key"]), None
+    given = [key for key in ("access_key", "secret_key") if raw.get(key)]
+    if len(given) == 1:
+        (missing,) = {"access_key", "secret_key"} - set(given)
+        # With the rest from the environment somebody else would read and write.
+        raise InvalidArgument(
+            f"the store in the bucket {raw['bucket']!r} is given {given[0]} and no {missing}",
+            hint="give both, or neither for those of the environment or a profile",
+        )
+    if given:
+        return reveal(raw["access_key"]), reveal(raw["secret_key"]), None
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return None, None, None
     path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
@@ -146,7 +157,7 @@ def _gcs(raw: Mapping[str, Any]) -> dict[str, Any]:
         text = json.dumps(dict(token))
     elif token not in (None, "anon", "google_default", "cloud"):
         try:
-            text = Path(str(token)).expanduser().read_text(encoding="utf-8")
+            text = Path(reveal(token)).expanduser().read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidArgument(
                 "the token of a gcs store is none that can be used here",
@@ -176,7 +187,7 @@ def _azure(raw: Mapping[str, Any]) -> dict[str, str]:
     """The account, and what a connection string says beyond it."""
     said = dict(
         part.split("=", 1)
-        for part in str(raw.get("connection_string") or "").split(";")
+        for part in reveal(raw.get("connection_string") or "").split(";")
         if "=" in part
     )
     account = str(raw.get("account_name") or said.get("AccountName") or "")
@@ -190,6 +201,6 @@ def _azure(raw: Mapping[str, Any]) -> dict[str, str]:
     return {
         "account": account,
         "endpoint": endpoint,
-        "key": str(raw.get("account_key") or said.get("AccountKey") or ""),
+        "key": reveal(raw.get("account_key") or said.get("AccountKey") or ""),
         "signature": said.get("SharedAccessSignature", "").lstrip("?"),
     }

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.tables import Column, Schema, Table
+from datajoint_migrate.catalog.client import LEGACY, said_by
+from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.catalog.tables import Column, Schema, Table, tracked_as
 from datajoint_migrate.errors import InvalidArgument, Unconvertible
 
 Kind = Literal["blob", "attach", "filepath"]
 
 TRACKING = "~external_"
-POINTER = re.compile(r"(?P<kind>blob|attach|filepath)@(?P<store>[a-zA-Z][-\w]*)$")
-LEGACY = re.compile(r"external(-(?P<store>[a-zA-Z][-\w]*))?$")
-ADAPTER = re.compile(r"<(?P<name>[^@>]+)>$")
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,13 @@ class External:
     store: str
     codec: str | None = None
     legacy: bool = False
+    # As the server spells it, which may fold what the marker says.
+    tracked_by: str | None = field(default=None, compare=False)
 
     @property
     def tracking_table(self) -> str:
         """SQL name of the table that tracks the store's objects."""
-        return TRACKING + self.store
+        return self.tracked_by or TRACKING + self.store
 
 
 def external_of(
@@ -54,11 +53,26 @@ def external_of(
     Raises `Unconvertible` for an adapted column whose kind neither tells, and for columns from
     before 0.12 that were never carried over.
     """
+    found = _external_of(session, schema, table, column, adapters)
+    if found is None:
+        return None
+    named = tracking_table(schema, found.store)
+    return found if named is None else replace(found, tracked_by=named)
+
+
+def _external_of(
+    session: Session,
+    schema: Schema,
+    table: Table,
+    column: Column,
+    adapters: Mapping[str, str] | None,
+) -> External | None:
     marker = column.marker
     if table.hidden or marker is None:
         return None
-    if found := POINTER.match(marker):
-        return External(cast(Kind, found["kind"]), found["store"])
+    said = said_by(marker)
+    if said is not None and said.kind is not None and said.store is not None:
+        return External(cast(Kind, said.kind), said.store)
     tracked = _tracked_store(table, column)
     if found := LEGACY.match(marker):
         if column.data_type != "binary":
@@ -69,10 +83,10 @@ def external_of(
                 context={"table": str(table), "column": column.name},
             )
         return External("blob", tracked or found["store"] or "external", legacy=True)
-    found = ADAPTER.match(marker)
-    if not found or column.data_type != "binary":
+    # A name with @ is that of a column that 2.x has declared.
+    codec = said.adapter if said is not None else None
+    if not codec or "@" in codec or column.data_type != "binary":
         return None
-    codec = found["name"]
     if adapters and codec in adapters:
         return _said(codec, adapters[codec], tracked)
     if tracked is None:
@@ -100,6 +114,40 @@ def externals_of(
     return {name: external for name, external in found.items() if external}
 
 
+def tracking_table(schema: Schema, store: str) -> str | None:
+    """The table that tracks a store, as the server spells it; None when there is none."""
+    wanted = TRACKING + store
+    if wanted in schema.tables:
+        return wanted
+    return tracked_as(schema.tables, wanted)
+
+
+def stores_tracked(schema: Schema) -> dict[str, str]:
+    """Tracking tables by the store they are of, as columns spell it: the server may fold it."""
+    said = {
+        store.lower(): store
+        for table in schema.tables.values()
+        if not table.hidden
+        for column in table.columns
+        if (store := store_of(table, column)) is not None
+    }
+    found = {}
+    for table_name in schema.tables:
+        if table_name.startswith(TRACKING):
+            name = table_name.removeprefix(TRACKING)
+            spelt = said.get(name, name)
+            found[name if TRACKING + spelt in schema.tables else spelt] = table_name
+    return found
+
+
+def store_of(table: Table, column: Column) -> str | None:
+    """The store that a column points into, by its marker or its key; None for any other column."""
+    said = said_by(column.marker)
+    if said is not None and said.kind is not None:
+        return said.store
+    return _tracked_store(table, column) if column.data_type == "binary" else None
+
+
 def _tracked_store(table: Table, column: Column) -> str | None:
     for key in table.foreign_keys:
         if key.columns == (column.name,) and key.ref_table.startswith(TRACKING):
@@ -108,9 +156,9 @@ def _tracked_store(table: Table, column: Column) -> str | None:
 
 
 def _said(codec: str, type_: str, tracked: str | None) -> External | None:
-    found = POINTER.match(type_.strip("<>"))
-    if found:
-        return External(cast(Kind, found["kind"]), found["store"], codec)
+    found = said_by(type_.strip("<>"))
+    if found is not None and found.kind is not None and found.store is not None:
+        return External(cast(Kind, found.kind), found.store, codec)
     if tracked is None:
         return None
     raise InvalidArgument(
@@ -124,11 +172,12 @@ def _kinds_seen(
 ) -> set[Kind]:
     """Kinds by the shape of the tracking rows of up to a thousand different values."""
     name = quote(column.name)
+    tracking = quote(schema.name, tracking_table(schema, store) or TRACKING + store)
     rows = session.query(
         "SELECT DISTINCT CASE WHEN e.attachment_name IS NOT NULL THEN 'attach'"
         " WHEN e.filepath IS NOT NULL THEN 'filepath' ELSE 'blob' END"
         f" FROM (SELECT DISTINCT {name} AS pointer FROM {quote(schema.name, table.name)}"
         f" WHERE {name} IS NOT NULL LIMIT 1000) AS c"
-        f" JOIN {quote(schema.name, TRACKING + store)} AS e ON e.hash = c.pointer"
+        f" JOIN {tracking} AS e ON e.hash = c.pointer"
     )
     return {cast(Kind, row[0]) for row in rows}

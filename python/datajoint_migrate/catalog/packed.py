@@ -15,11 +15,10 @@ from decimal import Decimal
 from typing import Any
 
 from datajoint_migrate.errors import Unconvertible
+from datajoint_migrate.limits import LIMITS
 
 COMPRESSED = b"ZL123\0"
 PROTOCOLS = (b"dj0\0", b"mYm\0")
-# What a key may not outgrow, should its length be that of a broken blob.
-LARGEST = 1 << 20
 
 # Numbers of the blob format → how `struct` names them; characters are two bytes each.
 NUMBERS = {
@@ -46,7 +45,7 @@ def _inflated(blob: bytes) -> bytes:
     start = len(COMPRESSED) + 8
     (length,) = struct.unpack_from("<Q", blob, len(COMPRESSED))
     inflater = zlib.decompressobj()
-    data = inflater.decompress(blob[start:], LARGEST)
+    data = inflater.decompress(blob[start:], LIMITS.packed_key_bytes)
     if len(data) != length or not inflater.eof:
         raise ValueError(f"{len(data)} bytes where {length} were packed, or a wrong end")
     return data
@@ -133,7 +132,7 @@ class _Reader:
         shape = self._shape()
         kind, is_complex = self._number("I"), self._number("I")
         count = math.prod(shape)
-        if kind == CHARACTERS and count <= LARGEST:
+        if kind == CHARACTERS and count <= LIMITS.packed_key_bytes:
             return self._take(2 * count).decode("utf-16-le")
         if kind not in NUMBERS or is_complex or count != 1:
             raise ValueError("an array has no place in a key")

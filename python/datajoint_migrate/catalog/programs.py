@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import words_of
 from datajoint_migrate.errors import NotFound, PermissionMissing, ServerError
 
 Kind = Literal["view", "trigger", "procedure", "function", "event"]
+# User, host, and privileges in small letters ("execute", "alter routine", "grant").
+Right = tuple[str, str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,9 @@ class Program:
     """One view, trigger, routine or event.
 
     `create` is the text of SHOW CREATE, empty where the user may not read it. `sql_mode`, `charset`
-    and `collation` are those of the session that made it, which it keeps; `table` is a trigger's,
-    `time_zone` an event's.
+    and `collation` are those of the session that made it, which it keeps, `database_collation` is
+    its schema's at that time; `table` is a trigger's, `time_zone` an event's. `rights` are those
+    that others have on a routine by name, None where they cannot be read.
     """
 
     kind: Kind
@@ -32,6 +35,18 @@ class Program:
     collation: str | None
     table: str | None = None
     time_zone: str | None = None
+    database_collation: str | None = field(default=None, compare=False)
+    rights: tuple[Right, ...] | None = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        # MySQL keeps the semicolon behind a program that was sent among other statements, and cuts
+        # it off when the same text is sent alone.
+        if self.create.rstrip().endswith(";"):
+            object.__setattr__(self, "create", self.create.rstrip("; \t\n\v\f\r"))
+        if self.rights:
+            # JSON knows no tuples.
+            rights = tuple((user, host, tuple(said)) for user, host, said in self.rights)
+            object.__setattr__(self, "rights", rights)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.schema}.{self.name}"
@@ -43,45 +58,60 @@ def read_programs(session: Session, schema: str) -> list[Program]:
     Routines come before the views and triggers that may call them, a view after those it reads,
     triggers of one table in the order they fire.
     """
-    found: list[Program] = []
-    for kind, sql in LISTS:
-        for row in session.query(sql, (schema,)):
-            found.append(_read(session, kind, schema, *row))
+    rows = _listed(session, schema)
+    found = [_read(session, kind, schema, name, said, of) for kind, name, said, of, *_ in rows]
+    if any(program.kind in ROUTINES for program in found):
+        rights = _rights(session, schema)
+        found = [_with_rights(program, rights) for program in found]
     views = [program for program in found if program.kind == "view"]
     rest = [program for program in found if program.kind != "view"]
-    routines = [program for program in rest if program.kind in ("function", "procedure")]
+    routines = [program for program in rest if program.kind in ROUTINES]
     return [*routines, *_readers_last(views), *(one for one in rest if one not in routines)]
 
 
-# Name, definer and table of each.
-LISTS: tuple[tuple[Kind, str], ...] = (
-    (
-        "function",
-        "SELECT ROUTINE_NAME, DEFINER, NULL FROM information_schema.ROUTINES"
-        " WHERE ROUTINE_SCHEMA = %s AND ROUTINE_TYPE = 'FUNCTION' ORDER BY ROUTINE_NAME",
-    ),
-    (
-        "procedure",
-        "SELECT ROUTINE_NAME, DEFINER, NULL FROM information_schema.ROUTINES"
-        " WHERE ROUTINE_SCHEMA = %s AND ROUTINE_TYPE = 'PROCEDURE' ORDER BY ROUTINE_NAME",
-    ),
-    (
-        "view",
-        "SELECT TABLE_NAME, DEFINER, NULL FROM information_schema.VIEWS"
-        " WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME",
-    ),
-    (
-        "trigger",
-        "SELECT TRIGGER_NAME, DEFINER, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS"
-        " WHERE TRIGGER_SCHEMA = %s ORDER BY EVENT_OBJECT_TABLE, ACTION_TIMING,"
-        " EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME",
-    ),
-    (
-        "event",
-        "SELECT EVENT_NAME, DEFINER, NULL FROM information_schema.EVENTS"
-        " WHERE EVENT_SCHEMA = %s ORDER BY EVENT_NAME",
-    ),
+def is_there(session: Session, program: Program) -> bool:
+    """Whether its schema holds a program of its kind and name."""
+    rows = _listed(session, program.schema, program.kind)
+    return any(row[1] == program.name for row in rows)
+
+
+def _listed(session: Session, schema: str, kind: Kind | None = None) -> list[Any]:
+    """Kind, name, definer and table of each, of one kind or all; triggers as they fire.
+
+    One statement: what the server does for it does not grow with what it finds.
+    """
+    wanted = {VIEWED[kind]: kind} if kind else dict.fromkeys(VIEWED.values())
+    rows = session.query(" UNION ALL ".join(wanted), [schema] * len(wanted))
+    listed = [row for row in rows if kind in (None, row[0])]
+    # Their order: kind, table, timing, event, place among those; the name where that says nothing.
+    return sorted(listed, key=lambda row: (KINDS.index(row[0]), *row[3:], row[1]))
+
+
+def _list_of(view: str, kind: str, name: str, schema: str, order: tuple[str, ...] = ()) -> str:
+    columns = [kind, name, "DEFINER", *(order or ("NULL",) * 3)]
+    # Columns of several collations do not go into one list.
+    texts = [
+        column if column == "NULL" else f"CONVERT({column} USING utf8mb4)" for column in columns
+    ]
+    texts.append("ACTION_ORDER" if order else "0")
+    return f"SELECT {', '.join(texts)} FROM information_schema.{view} WHERE {schema} = %s"
+
+
+_ROUTINES = (
+    _list_of("ROUTINES", "LOWER(ROUTINE_TYPE)", "ROUTINE_NAME", "ROUTINE_SCHEMA")
+    + " AND ROUTINE_TYPE IN ('FUNCTION', 'PROCEDURE')"
 )
+_FIRING = ("EVENT_OBJECT_TABLE", "ACTION_TIMING", "EVENT_MANIPULATION")
+# The list that a kind stands in.
+VIEWED: dict[Kind, str] = {
+    "function": _ROUTINES,
+    "procedure": _ROUTINES,
+    "view": _list_of("VIEWS", "'view'", "TABLE_NAME", "TABLE_SCHEMA"),
+    "trigger": _list_of("TRIGGERS", "'trigger'", "TRIGGER_NAME", "TRIGGER_SCHEMA", _FIRING),
+    "event": _list_of("EVENTS", "'event'", "EVENT_NAME", "EVENT_SCHEMA"),
+}
+KINDS = tuple(VIEWED)
+ROUTINES = ("function", "procedure")
 
 # Which columns of SHOW CREATE are what: text, sql_mode, charset, collation.
 SHOWN: dict[Kind, tuple[int, int | None, int, int]] = {
@@ -115,7 +145,33 @@ def _read(
         collation=shown[collation],
         table=table,
         time_zone=shown[2] if kind == "event" else None,
+        database_collation=None if kind == "view" or not shown[text] else shown[collation + 1],
     )
+
+
+def _rights(session: Session, schema: str) -> dict[tuple[str, str], list[Right]] | None:
+    try:
+        rows = session.query(
+            "SELECT Routine_type, Routine_name, User, Host, Proc_priv FROM mysql.procs_priv"
+            " WHERE Db = %s ORDER BY User, Host",
+            (schema,),
+        )
+    except (PermissionMissing, ServerError):
+        return None
+    found: dict[tuple[str, str], list[Right]] = {}
+    for kind, name, user, host, said in rows:
+        words = said if isinstance(said, set | frozenset) else str(said).split(",")
+        right = (str(user), str(host), tuple(sorted(word.lower() for word in words)))
+        found.setdefault((str(kind).lower(), str(name).lower()), []).append(right)
+    return found
+
+
+def _with_rights(program: Program, rights: dict[tuple[str, str], list[Right]] | None) -> Program:
+    if program.kind not in ROUTINES:
+        return program
+    if rights is None:
+        return replace(program, rights=None)
+    return replace(program, rights=tuple(rights.get((program.kind, program.name.lower()), ())))
 
 
 def _mode(value: Any) -> str:
@@ -133,3 +189,13 @@ def _readers_last(views: list[Program]) -> list[Program]:
         for name in free or [next(iter(waiting))]:
             ordered.append(waiting.pop(name))
     return ordered
+
+
+def triggers_of(session: Session, schema: str, table: str, event: str | None = None) -> list[str]:
+    """Names of the triggers of a table, of one event ("UPDATE") or all."""
+    rows = session.query(
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = %s"
+        " AND EVENT_OBJECT_TABLE = %s AND (%s IS NULL OR EVENT_MANIPULATION = %s)",
+        (schema, table, event, event),
+    )
+    return [str(row[0]) for row in rows]

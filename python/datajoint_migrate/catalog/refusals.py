@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import mysql.connector
 
+from datajoint_migrate import _core
 from datajoint_migrate.errors import (
     ConnectionFailed,
     MigrationError,
@@ -18,30 +19,33 @@ from datajoint_migrate.errors import (
 )
 
 if TYPE_CHECKING:
-    from datajoint_migrate.catalog.connection import Server
+    from datajoint_migrate.catalog.server import Server
 
-LOGIN_REFUSED = {1045, 1698, 1862, 3118}
-UNREACHABLE = {
-    1040, 1053, 1129, 1130, 1203, 1927, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055, 4031,
-}  # fmt: skip
+LOGIN_REFUSED = frozenset(_core.LOGIN_REFUSED)
+# The server's own numbers, and those that the connector has for a line that is gone.
+UNREACHABLE = frozenset(_core.UNREACHABLE) | {2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055}
+# What is said before TLS comes to word.
+UNREACHED = {1040, 1129, 1130, 1203, 1226, 2002, 2003, 2005, 3032}
 NEEDS_TLS = 3159
+# What a server that is there says of itself or of this account.
+SAID = {
+    1184: "ended the session as it began",
+    1203: "has as many connections as it may",
+    1226: "gives this account no more",
+    3032: "is in offline mode",
+}
+# What the connector, the server as it leaves, and a MariaDB say of a session that was ended.
+ENDED = {4031, 1927}
+GONE = "MySQL Connection not available"
+ENDED_HINT = (
+    "a KILL, a restart of the server, wait_timeout or a firewall ends sessions; if it was none of"
+    " yours, start the same call again"
+)
 # How TLS fails, in the words of OpenSSL and of the connector.
 TLS_MESSAGE = re.compile(r"ssl|tls\b|certificate|password in clear", re.IGNORECASE)
 REACH_HINT = "check that the server is running, and host and port"
 TLS_HINT = "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
-DENIED = {1044, 1142, 1143, 1227, 1370, 1410, 1419}
-SAME_CALL = "then start the same call again"
-HINTS = {
-    1021: f"the disk of that server is full: make room, {SAME_CALL}",
-    1114: f"the disk of that server is full: make room, {SAME_CALL}",
-    1153: f"raise max_allowed_packet on that server, {SAME_CALL}",
-    1301: f"raise max_allowed_packet on that server, {SAME_CALL}",
-    1205: f"another session holds locks there: wait until it is done, {SAME_CALL}",
-    1213: f"another session works on the same rows: wait until it is done, {SAME_CALL}",
-    1290: "the server takes no writes: set read_only and super_read_only OFF, or connect to the "
-    "one that it replicates",
-    1836: "the server takes no writes: connect to the one that it replicates",
-}
+DENIED = frozenset(_core.DENIED)
 
 # What a statement needs, where the server's message does not say it.
 NEEDED = (
@@ -61,11 +65,13 @@ def explained(server: Server, sql: str) -> Iterator[None]:
     try:
         yield
     except mysql.connector.Error as error:
-        raise _explain(server, sql, error) from error
+        said = _explain(server, sql, error)
+        # What a caller can mend is in the message; the connector's way to it is not.
+        raise said from (error if type(said) is ServerError else None)
     except OSError as error:
         raise ConnectionFailed(
             f"the server {server.address} cannot be reached: {error}", hint=REACH_HINT
-        ) from error
+        ) from None
 
 
 def _explain(server: Server, sql: str, error: mysql.connector.Error) -> MigrationError:
@@ -74,6 +80,7 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
     if error.errno in LOGIN_REFUSED:
         return ConnectionFailed(
             f"the server refused the login of {server.address}: {message}",
+            code="DJM-1102",
             hint="check user and password, and from which hosts the user may connect",
             context=context,
         )
@@ -82,6 +89,18 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
             f"no trusted TLS connection to {server.address}: {message}",
             code="DJM-1104",
             hint=TLS_HINT,
+            context=context,
+        )
+    if error.errno in SAID:
+        return ConnectionFailed(
+            f"the server {server.address} {SAID[error.errno]}: {message}",
+            hint=_core.hint_for(error.errno, message),
+            context=context,
+        )
+    if error.errno in ENDED or GONE in message:
+        return ConnectionFailed(
+            f"a session at {server.address} was ended while nothing was asked of it",
+            hint=ENDED_HINT,
             context=context,
         )
     if error.errno in UNREACHABLE or sql == "CONNECT":
@@ -95,14 +114,17 @@ def _explain(server: Server, sql: str, error: mysql.connector.Error) -> Migratio
         return PermissionMissing(
             f"{server.user} lacks the privilege {privilege} on {place}: {message}",
             hint=f"let an administrator run: GRANT {privilege.replace(' and', ',')} "
-            f"ON {_grant_target(place)} TO the user",
+            f"ON {_grant_target(place)} TO {_account(server, message)}; or make a role active that"
+            " has it (SET DEFAULT ROLE)",
             context=context | {"privilege": privilege, "on": place},
         )
     if error.errno == 1049:
         return NotFound(message, hint="check the name of the schema", context=context)
     return ServerError(
         f"the server {server.address} refused a statement: {message}",
-        hint=HINTS.get(error.errno, "the statement is in the context of this error"),
+        # The connector has numbers of its own below zero.
+        hint=_core.hint_for(max(error.errno or 0, 0), message)
+        or "the statement is in the context of this error",
         context=context | {"sql": sql[:4000]},
     )
 
@@ -124,6 +146,12 @@ def _missing_privilege(sql: str, message: str) -> tuple[str, str]:
         if match := re.match(pattern, sql.lstrip(), re.IGNORECASE):
             return privilege or match[1].upper(), place
     return "needed for this statement", place
+
+
+def _account(server: Server, message: str) -> str:
+    """Who lacks it, as the server names the account."""
+    found = re.search(r"user '([^']*)'@'([^']*)'", message)
+    return f"'{found[1]}'@'{found[2]}'" if found else f"'{server.user}'"
 
 
 def _grant_target(place: str) -> str:

@@ -1,6 +1,7 @@
 """A statement that is silent for long: its server is asked whether it still works on it.
 
-The engine's rule (`rust/core/src/mysql/silence.rs`), for the sessions on this side.
+The engine judges (`rust/core/src/mysql/silence.rs`), so that there is one rule for the sessions of
+both sides.
 """
 
 from __future__ import annotations
@@ -8,32 +9,25 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
-from datajoint_migrate.errors import ConnectionFailed
+from datajoint_migrate import _core
+from datajoint_migrate.limits import LIMITS
 
-# States of a session that waits for its client, in MySQL's words and in MariaDB's.
-WAITING = {
-    "Sending to client",
-    "Writing to net",
-    "Receiving from client",
-    "Reading from net",
-}
-
-
-TICK = 0.5
+if TYPE_CHECKING:
+    from datajoint_migrate.catalog.server import Server
 
 
 @dataclass(eq=False)
 class _Statement:
     connection: MySQLConnectionAbstract
     seconds: float
-    connect: Callable[[], MySQLConnectionAbstract]
+    server: Server
     due: float
     suspected: bool = False
 
@@ -45,17 +39,13 @@ _watcher: threading.Thread | None = None
 
 
 @contextmanager
-def judged(
-    connection: MySQLConnectionAbstract,
-    seconds: float,
-    connect: Callable[[], MySQLConnectionAbstract],
-) -> Iterator[None]:
+def judged(connection: MySQLConnectionAbstract, seconds: float, server: Server) -> Iterator[None]:
     """End the connection, and so the statement inside, when its server is done with it or gone.
 
-    `connect` opens another connection to ask by.
+    `server` is asked over another connection.
     """
     global _watcher
-    statement = _Statement(connection, seconds, connect, time.monotonic() + seconds)
+    statement = _Statement(connection, seconds, server, time.monotonic() + seconds)
     with _lock:
         _statements.add(statement)
         if _watcher is None or not _watcher.is_alive():
@@ -81,7 +71,7 @@ os.register_at_fork(after_in_child=_forget)
 def _watch() -> None:
     global _watcher
     while True:
-        time.sleep(TICK)
+        time.sleep(LIMITS.silence_tick)
         with _lock:
             if not _statements:
                 _watcher = None
@@ -93,7 +83,8 @@ def _watch() -> None:
 
 def _judge(statement: _Statement) -> None:
     """Twice, because an answer may arrive just while we ask."""
-    is_broken = _is_broken(statement.connection, statement.connect)
+    number = statement.connection.connection_id
+    is_broken = number is not None and bool(_core.why_broken(statement.server.spec(), number))
     with _lock:
         if statement not in _statements:
             return
@@ -102,25 +93,3 @@ def _judge(statement: _Statement) -> None:
     statement.suspected = is_broken
     pause = statement.seconds / 4 if is_broken else statement.seconds
     statement.due = time.monotonic() + pause
-
-
-def _is_broken(
-    connection: MySQLConnectionAbstract, connect: Callable[[], MySQLConnectionAbstract]
-) -> bool:
-    try:
-        asking = connect()
-    except ConnectionFailed:
-        return True
-    try:
-        cursor = asking.cursor()
-        cursor.execute("SHOW PROCESSLIST")
-        sessions = {row[0]: row for row in cursor.fetchall()}  # type: ignore[index]
-    except mysql.connector.Error:
-        return True
-    finally:
-        asking.shutdown()
-    if asking.connection_id not in sessions:
-        # Behind a proxy that numbers its sessions itself the list tells nothing.
-        return False
-    mine = sessions.get(connection.connection_id)
-    return mine is None or mine[4] == "Sleep" or mine[6] in WAITING

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from datajoint_migrate.catalog.buckets import (
+    KEYS,
     NEEDS,
     SCHEMES,
     bucket_of,
@@ -22,15 +21,22 @@ from datajoint_migrate.catalog.buckets import (
     host_of,
     odd_slashes,
 )
-from datajoint_migrate.catalog.externals import TRACKING
+from datajoint_migrate.catalog.client import location_in_bucket
+from datajoint_migrate.catalog.configuration import (
+    DEST_FILE,
+    SOURCE_FILES,
+    find_upwards,
+    read_json,
+)
+from datajoint_migrate.catalog.configuration import client_version as _client
+from datajoint_migrate.catalog.externals import stores_tracked
+from datajoint_migrate.catalog.secrecy import is_secret, sealed
 from datajoint_migrate.catalog.tables import Schema
 from datajoint_migrate.errors import InvalidArgument, NotFound, StoreMissing
 
 Side = Literal["source", "destination"]
 
 SOURCE_FOLDING = (2, 2)
-SOURCE_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")
-DEST_FILE = "datajoint.json"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,12 @@ class Store:
             return False
         return has_credentials(self.protocol, self.raw)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes get the secrets that they need, and no others.
+        known = KEYS.get(self.protocol, set())
+        raw = {key: one for key, one in self.raw.items() if key in known or not is_secret(key)}
+        return {**self.__dict__, "raw": raw}
+
     def spec(self) -> dict[str, Any]:
         """The store as the engine takes it; holds secrets.
 
@@ -115,7 +127,7 @@ def source_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]
     for name in SOURCE_FILES:
         path = Path(name).expanduser()
         if path.is_file():
-            return _stores(_read_json(path).get("stores") or {}, SOURCE_FOLDING, False)
+            return _stores(read_json(path).get("stores") or {}, SOURCE_FOLDING, False)
     return {}
 
 
@@ -132,12 +144,12 @@ def dest_stores(explicit: Mapping[str, Any] | None = None) -> dict[str, Store]:
         specs = getattr(sys.modules["datajoint"].config, "stores", None)
         if specs:
             return _stores(specs, (), True)
-    path = _find_upwards()
+    path = find_upwards()
     if path is None:
         return {}
     specs = {
         name: dict(spec) if isinstance(spec, Mapping) else spec
-        for name, spec in (_read_json(path).get("stores") or {}).items()
+        for name, spec in (read_json(path).get("stores") or {}).items()
     }
     for secret in sorted((path.parent / ".secrets").glob("stores.*.*")):
         _, name, attribute = secret.name.split(".", 2)
@@ -180,9 +192,7 @@ def tracked_store(schema: Schema, name: str) -> str:
 
     Raises `NotFound` when the schema tracks no such store.
     """
-    tracked = [
-        table.removeprefix(TRACKING) for table in schema.tables if table.startswith(TRACKING)
-    ]
+    tracked = list(stores_tracked(schema))
     for spelling in (name, name.removeprefix("external-")):
         if spelling in tracked:
             return spelling
@@ -210,7 +220,7 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) ->
             subfolding=tuple(int(width) for width in _or(spec.get("subfolding"), folding)),
             hash_prefix=str(_or(spec.get("hash_prefix"), "_hash")),
             stage=spec.get("stage"),
-            raw=dict(spec),
+            raw=sealed(spec),
             secure=bool(_or(spec.get("secure"), secure)),
         )
     return found
@@ -218,10 +228,9 @@ def _stores(specs: Mapping[str, Any], folding: tuple[int, ...], secure: bool) ->
 
 def _location(spec: Mapping[str, Any], of_source: bool) -> str:
     location = str(spec.get("location") or "")
-    if of_source and spec.get("protocol") == "s3" and location:
+    if of_source and spec.get("protocol") == "s3":
         # 0.14.6 makes a path of it, 2.x pastes it in front of one.
-        location = PurePosixPath(location).as_posix()
-        return "" if location == "." else location
+        return location_in_bucket(location)
     return location
 
 
@@ -229,27 +238,10 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _client() -> str:
-    try:
-        return version("datajoint")
-    except PackageNotFoundError:
-        return ""
-
-
-def _find_upwards() -> Path | None:
-    folder = Path.cwd()
-    for place in (folder, *folder.parents):
-        if (place / DEST_FILE).is_file():
-            return place / DEST_FILE
-        # The client stops at the root of a repository, so must whoever predicts it.
-        if (place / ".git").exists() or (place / ".hg").exists():
-            return None
-    return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidArgument(f"{path} is not valid JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+def folded(name: str, folds: tuple[int, ...]) -> str:
+    """The folders of an object: `ab/cd` for a name folded by (2, 2)."""
+    folders = []
+    for width in folds:
+        folders.append(name[:width])
+        name = name[width:]
+    return "/".join(folders)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.client import MARKER
+from datajoint_migrate.catalog.constraints import ForeignKey as ForeignKey
+from datajoint_migrate.catalog.constraints import checks, foreign_keys
+from datajoint_migrate.catalog.definition import definition
+from datajoint_migrate.catalog.presence import idle_roles
+from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.errors import InvalidArgument, NotFound
 
-# The heading parser of 0.14.6 and of 2.x: type from the first character up to the next colon.
-MARKER = re.compile(r":(?P<type>[^:]+):(?P<text>.*)", re.DOTALL)
 PART = re.compile(r"(?P<master>(#|_|__)?[a-z][a-z0-9]*(_[a-z0-9]+)*)__(?P<part>[a-z][a-z0-9_]*)$")
+# Schemas that one query of the catalogue is about.
+AT_ONCE = 100
 TIERS = (("~", "hidden"), ("#", "lookup"), ("__", "computed"), ("_", "imported"))
 
 
@@ -58,19 +63,6 @@ class Index:
     columns: tuple[str | None, ...]
     unique: bool
     prefixes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ForeignKey:
-    """A foreign key, both ends fully named."""
-
-    name: str
-    columns: tuple[str, ...]
-    ref_schema: str
-    ref_table: str
-    ref_columns: tuple[str, ...]
-    on_update: str
-    on_delete: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +126,23 @@ class Table:
                 return tuple(str(name) for name in names)
         return ()
 
+    @property
+    def has_rivals(self) -> bool:
+        """Whether a row may be in the way of one with another key.
+
+        By another unique index, or because an index takes for equal what differs: letters and
+        blanks by collations, the two zeros of floats, what stands behind a prefix.
+        """
+        if any(index.unique for index in self.indexes):
+            return True
+        keys = [self.column(name) for name in self.primary_key]
+        return any(
+            key.collation is not None
+            or key.data_type in ("float", "double", "varbinary")
+            or key.data_type.endswith("blob")
+            for key in keys
+        )
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
@@ -160,76 +169,143 @@ def _camel(name: str) -> str:
 
 
 def read_schema(session: Session, name: str) -> Schema:
-    """Everything about one schema: ten queries, and one SHOW CREATE TABLE a table.
+    """Everything about one schema: six queries, and one SHOW CREATE TABLE a table.
 
     Raises `NotFound`, with the near misses, when the schema does not exist or is not visible to
     this user.
     """
-    defaults = session.query(
-        "SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME"
-        " FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s",
-        (name,),
-    )
-    if not defaults:
-        known = [row[0] for row in session.query("SHOW DATABASES")]
-        raise NotFound.among("schema", name, known, f" for {session.server.address}")
-    columns = _columns(session, name)
-    indexes = _indexes(session, name)
-    keys = _foreign_keys(session, name)
-    checks = _checks(session, name)
-    tables: dict[str, Table] = {}
-    views = []
-    for table, kind, rows, size, collation, comment in session.query(
-        "SELECT TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH, TABLE_COLLATION, TABLE_COMMENT"
-        " FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME",
-        (name,),
+    return next(iter(read_schemas(session, [name]).values()))
+
+
+def read_schemas(session: Session, names: Iterable[str]) -> dict[str, Schema]:
+    """Everything about several schemas, by the names that were given: the six queries are asked
+    once for many. Raises `NotFound` for the first that is not there."""
+    names = list(dict.fromkeys(names))
+    session.spell(name for name in names if session.spelt(name) == name)
+    return dict(zip(names, _read(session, list(map(session.spelt, names))), strict=True))
+
+
+def _read(session: Session, names: list[str]) -> list[Schema]:
+    defaults = {
+        schema: (charset, collation)
+        for schema, charset, collation in of_schemas(
+            session,
+            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME"
+            " FROM information_schema.SCHEMATA WHERE {schema}",
+            "SCHEMA_NAME",
+            names,
+        )
+    }
+    for name in names:
+        if name not in defaults:
+            known = [row[0] for row in session.query("SHOW DATABASES")]
+            error = NotFound.among("schema", name, known, f" for {session.server.address}")
+            if idle := idle_roles(session):
+                error.hint = (
+                    f"{error.hint}; this user sees nothing of what is granted to roles that are"
+                    f" not active: {', '.join(idle)} (SET DEFAULT ROLE makes them so)"
+                )
+            raise error
+    columns = _columns(session, names)
+    indexes = _indexes(session, names)
+    tables: dict[str, dict[str, Table]] = defaultdict(dict)
+    views: dict[str, list[str]] = defaultdict(list)
+    for schema, table, kind, rows, size, collation, comment in of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH, TABLE_COLLATION,"
+        " TABLE_COMMENT FROM information_schema.TABLES WHERE {schema}"
+        " ORDER BY TABLE_SCHEMA, TABLE_NAME",
+        "TABLE_SCHEMA",
+        names,
     ):
         if kind == "VIEW":
-            views.append(table)
+            views[schema].append(table)
         if kind not in ("BASE TABLE", "SYSTEM VERSIONED"):
             continue
-        own = indexes.get(table, {})
+        own = indexes.get((schema, table), {})
         primary = own.pop("PRIMARY", None)
-        tables[table] = Table(
-            schema=name,
+        create = _create(session, schema, table)
+        tables[schema][table] = Table(
+            schema=schema,
             name=table,
-            columns=tuple(columns.get(table, ())),
+            columns=tuple(columns.get((schema, table), ())),
             primary_key=tuple(str(column) for column in primary.columns) if primary else (),
             indexes=tuple(own.values()),
-            foreign_keys=tuple(keys.get(table, ())),
-            checks=tuple(checks.get(table, ())),
+            foreign_keys=foreign_keys(schema, create, session.is_mariadb),
+            checks=checks(create),
             charset=collation.split("_")[0] if collation else None,
             collation=collation,
             comment=comment or "",
             rows=int(rows or 0),
             data_bytes=int(size or 0),
-            create=str(session.query(f"SHOW CREATE TABLE {quote(name, table)}")[0][1]),
+            create=create,
             is_mariadb=session.is_mariadb,
         )
-    return Schema(
-        name=name,
-        charset=defaults[0][0],
-        collation=defaults[0][1],
-        tables=tables,
-        views=tuple(views),
-        triggers=_names(session, "TRIGGERS", "TRIGGER_NAME", "TRIGGER_SCHEMA", name),
-        routines=_names(session, "ROUTINES", "ROUTINE_NAME", "ROUTINE_SCHEMA", name),
-        is_mariadb=session.is_mariadb,
+    triggers = _names(session, "TRIGGERS", "TRIGGER_NAME", "TRIGGER_SCHEMA", names)
+    routines = _names(session, "ROUTINES", "ROUTINE_NAME", "ROUTINE_SCHEMA", names)
+    return [
+        Schema(
+            name=name,
+            charset=defaults[name][0],
+            collation=defaults[name][1],
+            tables=tables[name],
+            views=tuple(views[name]),
+            triggers=tuple(triggers[name]),
+            routines=tuple(routines[name]),
+            is_mariadb=session.is_mariadb,
+        )
+        for name in names
+    ]
+
+
+def of_schemas(
+    session: Session, sql: str, owner: str, names: list[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of the catalogue about these schemas, asked for many at once.
+
+    `sql` has `{schema}` for the condition on the column `owner`; the first column of its rows is
+    the schema, which is yielded as `names` has it: a server that folds names answers in small
+    letters.
+    """
+    said = {session.folded(name): name for name in names}
+    names = list(said.values())
+    # MariaDB looks a schema up by its name alone; any other condition makes it read all of them.
+    many = 1 if session.is_mariadb else AT_ONCE
+    for at in range(0, len(names), many):
+        some = names[at : at + many]
+        condition = f"{owner} IN ({', '.join(['%s'] * len(some))})" if many > 1 else f"{owner} = %s"
+        for schema, *row in session.query(sql.format(schema=condition), some):
+            # A row of a schema that was not asked for is nobody's.
+            if name := said.get(session.folded(str(schema))):
+                yield name, *row
+
+
+def _create(session: Session, schema: str, table: str) -> str:
+    """SHOW CREATE TABLE, with schemas in its keys as the caller writes them."""
+    text = definition(session, schema, table)
+    if not session.folds:
+        return text
+    return re.sub(
+        r"(?<=\bREFERENCES )`((?:[^`]|``)+)`(?=\.`)",
+        lambda found: quote(session.spelt(found[1].replace("``", "`"))),
+        text,
     )
 
 
-def _columns(session: Session, schema: str) -> dict[str, list[Column]]:
-    found: dict[str, list[Column]] = defaultdict(list)
-    for row in session.query(
-        "SELECT TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME,"
+def _columns(session: Session, schemas: list[str]) -> dict[tuple[str, str], list[Column]]:
+    found: dict[tuple[str, str], list[Column]] = defaultdict(list)
+    for schema, table, name, kind, base, charset, collation, nullable, *rest in of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME,"
         " COLLATION_NAME, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, COLUMN_COMMENT,"
         " GENERATION_EXPRESSION FROM information_schema.COLUMNS"
-        " WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME, ORDINAL_POSITION",
-        (schema,),
+        " WHERE {schema} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+        "TABLE_SCHEMA",
+        schemas,
     ):
-        table, name, kind, base, charset, collation, nullable, default, extra, comment, made = row
+        default, extra, comment, made = rest
         flags = (extra or "").lower()
-        found[table].append(
+        found[schema, table].append(
             Column(
                 name=name,
                 column_type=kind,
@@ -248,86 +324,51 @@ def _columns(session: Session, schema: str) -> dict[str, list[Column]]:
     return found
 
 
-def _indexes(session: Session, schema: str) -> dict[str, dict[str, Index]]:
+def _indexes(session: Session, schemas: list[str]) -> dict[tuple[str, str], dict[str, Index]]:
     # MariaDB has no expression indexes and no such column.
     expression = "NULL" if session.is_mariadb or session.version < (8, 0, 13) else "EXPRESSION"
-    grouped: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for row in session.query(
-        f"SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART, {expression}"
-        " FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s"
-        " ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
-        (schema,),
+    grouped: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for schema, table, name, *row in of_schemas(
+        session,
+        f"SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART,"
+        f" {expression} FROM information_schema.STATISTICS WHERE {{schema}}"
+        " ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
+        "TABLE_SCHEMA",
+        schemas,
     ):
-        grouped[row[0], row[1]].append(row)
-    found: dict[str, dict[str, Index]] = defaultdict(dict)
-    for (table, name), rows in grouped.items():
-        found[table][name] = Index(
+        grouped[schema, table, name].append(tuple(row))
+    found: dict[tuple[str, str], dict[str, Index]] = defaultdict(dict)
+    for (schema, table, name), rows in grouped.items():
+        found[schema, table][name] = Index(
             name=name,
-            columns=tuple(row[3] if row[5] is None else None for row in rows),
-            unique=not int(rows[0][2]),
-            prefixes=tuple(row[3] for row in rows if row[4] is not None),
+            columns=tuple(column if made is None else None for _, column, _, made in rows),
+            unique=not int(rows[0][0]),
+            prefixes=tuple(column for _, column, part, _ in rows if part is not None),
         )
     return found
 
 
-def _foreign_keys(session: Session, schema: str) -> dict[str, list[ForeignKey]]:
-    rules = {
-        (table, name): (on_update, on_delete)
-        for table, name, on_update, on_delete in session.query(
-            "SELECT TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE"
-            " FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s",
-            (schema,),
-        )
-    }
-    grouped: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for row in session.query(
-        "SELECT TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA,"
-        " REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE"
-        " WHERE TABLE_SCHEMA = %s AND REFERENCED_TABLE_NAME IS NOT NULL"
-        " ORDER BY TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
-        (schema,),
-    ):
-        grouped[row[0], row[1]].append(row)
-    found: dict[str, list[ForeignKey]] = defaultdict(list)
-    for (table, name), rows in grouped.items():
-        on_update, on_delete = rules.get((table, name), ("RESTRICT", "RESTRICT"))
-        found[table].append(
-            ForeignKey(
-                name=name,
-                columns=tuple(row[2] for row in rows),
-                ref_schema=rows[0][3],
-                ref_table=rows[0][4],
-                ref_columns=tuple(row[5] for row in rows),
-                on_update=on_update,
-                on_delete=on_delete,
-            )
-        )
-    return found
-
-
-def _checks(session: Session, schema: str) -> dict[str, list[str]]:
-    if not session.is_mariadb and session.version < (8, 0, 16):
-        return {}
+def _names(
+    session: Session, view: str, name: str, owner: str, schemas: list[str]
+) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for table, name in session.query(
-        "SELECT TABLE_NAME, CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS"
-        " WHERE CONSTRAINT_SCHEMA = %s AND CONSTRAINT_TYPE = 'CHECK'"
-        " ORDER BY TABLE_NAME, CONSTRAINT_NAME",
-        (schema,),
+    for schema, one in of_schemas(
+        session,
+        f"SELECT {owner}, {name} FROM information_schema.{view} WHERE {{schema}}"
+        f" ORDER BY {owner}, {name}",
+        owner,
+        schemas,
     ):
-        found[table].append(name)
+        found[schema].append(one)
     return found
-
-
-def _names(session: Session, view: str, name: str, owner: str, schema: str) -> tuple[str, ...]:
-    rows = session.query(
-        f"SELECT {name} FROM information_schema.{view} WHERE {owner} = %s ORDER BY {name}",
-        (schema,),
-    )
-    return tuple(row[0] for row in rows)
 
 
 # -- finding -----------------------------------------------------------------------------------
+
+
+def user_tables(schema: Schema) -> list[Table]:
+    """The tables a user declared, without DataJoint's hidden ones."""
+    return [table for table in schema.tables.values() if not table.hidden]
 
 
 def find_table(schema: Schema, name: str) -> Table:
@@ -339,6 +380,8 @@ def find_table(schema: Schema, name: str) -> Table:
     plain = name.strip()
     if plain not in schema.tables:
         plain = unquoted(plain)[-1]
+    if plain not in schema.tables and (folded := tracked_as(schema.tables, plain)) is not None:
+        plain = folded
     if plain in schema.tables:
         return schema.tables[plain]
     matches = [
@@ -353,6 +396,12 @@ def find_table(schema: Schema, name: str) -> Table:
             hint=f"use the SQL name: {names}",
         )
     raise NotFound.among("table", name, _spellings(schema.tables.values()), f" in {schema.name}")
+
+
+def tracked_as(tables: Iterable[str], name: str) -> str | None:
+    """A hidden table by its name in small letters, which is all that a server that folds keeps."""
+    folded = name.lower()
+    return folded if name.startswith("~") and folded in set(tables) else None
 
 
 def _is_class(table: Table, name: str) -> bool:

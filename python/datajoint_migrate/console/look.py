@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import datajoint_migrate as djm
+from datajoint_migrate.console import promotable
 from datajoint_migrate.console.app import (
     PLAN,
     Config,
     Json,
-    Load,
-    PauseFile,
-    Rate,
+    Plan,
     Url,
     app,
     leave,
+    plan_of,
     running,
     style_of,
+    with_schemas,
 )
-from datajoint_migrate.console.meter import size, span
+from datajoint_migrate.console.meter import size
 from datajoint_migrate.console.record import record_of
-from datajoint_migrate.console.settings import load, write
+from datajoint_migrate.console.settings import Settings, load
+from datajoint_migrate.console.speech import spoken
+from datajoint_migrate.console.tables import written
+from datajoint_migrate.words import counted
+
+if TYPE_CHECKING:
+    from datajoint_migrate.results import SetupCheck
+
+# A time as a copy notes it.
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
+# So many lines that say the same become one.
+FOLDED = 3
 
 
 @app.command()
@@ -44,14 +58,14 @@ def inspect(
             adapters=settings.adapters,
         )
         output.table(
-            ("schema", "kind", "tables", "rows", "MB", "charset", "stores", "clients"),
+            ("schema", "kind", "tables", "about", "size", "charset", "stores", "clients"),
             [
                 (
                     one["name"],
                     one["kind"],
                     one["tables"],
-                    one["rows"],
-                    one["bytes"] // 1_000_000,
+                    counted(one["rows"], "row"),
+                    size(one["bytes"]),
                     one["charset"],
                     ", ".join(f"{s} ({' '.join(k)})" for s, k in one["stores"].items()),
                     len(one["clients"]),
@@ -62,77 +76,25 @@ def inspect(
         for one in found["schemas"]:
             for client in one["clients"]:
                 output.say(f"{one['name']}: in use by {client}")
+            for line in promotable.lines(one["promotable"]):
+                output.say(line)
             for note in one["notes"]:
                 output.say(f"{one['name']}: {note}")
             for obstacle in one["obstacles"]:
-                output.say(f"{one['name']}: {obstacle}", style="yellow")
-        leave(not any(one["obstacles"] for one in found["schemas"]))
-
-
-@app.command()
-def plan(
-    schemas: Annotated[list[str], typer.Argument(help="Schemas that belong together.")],
-    output: Annotated[Path, typer.Option("--output", "-o")] = Path("migration.toml"),
-    suffix: Annotated[str, typer.Option(help="Of the new schemas' names.")] = "_v20",
-    config: Config = None,
-    connection: Url = None,
-    json: Json = False,
-) -> None:
-    """Write a plan file for `run`, parents first; changes nothing."""
-    with running("plan", json, writes=False) as shown:
-        settings = load(config, connection)
-        found = djm.inspect_schemas(
-            schemas,
-            connection=settings.source,
-            source_stores=settings.source_stores,
-            adapters=settings.adapters,
-        )
-        described = {one["name"]: one for one in found["schemas"]}
-        ordered = [name for group in found["groups"] for name in group]
-        left_out = [name for name in schemas if name not in ordered]
-        if left_out:
-            raise djm.InvalidArgument(
-                f"{', '.join(left_out)}: not a schema of 0.14",
-                hint="dj-migrate inspect tells what each schema is",
+                output.say(spoken(f"{one['name']}: {obstacle}"), style="yellow")
+        for group in found["groups"]:
+            if len(group) > 1:
+                output.say(f"belong together: {', '.join(group)}")
+        hindered = sum(bool(one["obstacles"]) for one in found["schemas"])
+        old = sum(map(len, found["groups"]))
+        if hindered:
+            output.say(f"something stands in the way of {counted(hindered, 'schema')}")
+        elif old:
+            output.say(
+                f"nothing is in the way of {counted(old, 'schema')} of 0.14; next: dj-migrate plan",
+                style="green",
             )
-        comments = {
-            name: f"{one['tables']} tables, about {one['rows']} rows, "
-            f"{one['bytes'] // 1_000_000} MB"
-            for name, one in described.items()
-        }
-        mapped = {name: settings.schemas.get(name, name + suffix) for name in ordered}
-
-        def planned() -> dict[str, Any]:
-            estimate = djm.estimate_migration(
-                ordered,
-                copy_files=settings.options.get("copy_files", False),
-                adapters=settings.adapters,
-                connection=settings.source,
-            )
-            write(output, mapped, comments, settings)
-            return {"file": str(output), "schemas": mapped, "estimate": estimate}
-
-        written = shown.call(planned)
-        shown.say(f"wrote {output}: {len(mapped)} schemas")
-        for line in _estimated(written["estimate"]):
-            shown.say(line)
-        for one in described.values():
-            for obstacle in one["obstacles"]:
-                shown.say(f"{one['name']}: {obstacle}", style="yellow")
-        leave(not any(one["obstacles"] for one in described.values()))
-
-
-def _estimated(estimate: dict[str, Any]) -> list[str]:
-    said = [
-        f"disk: about {size(estimate['disk_bytes'])} on the destination server, "
-        f"{size(estimate['file_bytes'])} in stores"
-    ]
-    if estimate["compare_seconds"] is not None:
-        least, most = map(span, estimate["copy_seconds"])
-        said.append(
-            f"time: comparing about {span(estimate['compare_seconds'])}, copying {least} to {most}"
-        )
-    return said + [f"  {line}" for line in estimate["based_on"]]
+        leave(not hindered)
 
 
 @app.command()
@@ -143,6 +105,7 @@ def doctor(
 ) -> None:
     """Check connections, privileges, servers and stores; changes nothing."""
     with running("doctor", json, writes=False) as output:
+        file = file or plan_of(None, connection)
         settings = load(file, connection)
         found = output.call(
             djm.check_setup,
@@ -152,73 +115,127 @@ def doctor(
             adapters=settings.adapters,
             copy_files=settings.options.get("copy_files", False),
         )
-        for check in found["checks"]:
+        for name, check in folded(found["checks"]):
             mark = ("✓" if not check["hint"] else "!") if check["ok"] else "✗"
-            output.say(f"{mark} {check['name']}: {check['detail']}", style_of(check))
+            output.say(spoken(f"{mark} {name}: {check['detail']}"), style_of(check))
             if check["hint"]:
-                output.say(f"  → {check['hint']}")
+                output.say(spoken(f"  → {check['hint']}"))
+        output.say(*_ready(found["checks"], settings, file))
         leave(found["ok"])
 
 
+def folded(checks: list[SetupCheck]) -> list[tuple[str, SetupCheck]]:
+    """Names and checks; those that say the same of several schemas in one line."""
+    alike: dict[tuple[Any, ...], list[SetupCheck]] = {}
+    for number, check in enumerate(checks):
+        kind, _, of = check["name"].rpartition(" ")
+        key = (kind, check["ok"], check["detail"], check["hint"]) if kind and of else (number,)
+        alike.setdefault(key, []).append(check)
+    lines: list[tuple[str, SetupCheck]] = []
+    for key, same in alike.items():
+        if len(same) >= FOLDED:
+            kind = str(key[0]).removesuffix(" of")
+            lines.append((f"{kind}, {len(same)} times", same[0]))
+        else:
+            lines += [(check["name"], check) for check in same]
+    return lines
+
+
+def _ready(
+    checks: list[SetupCheck], settings: Settings, file: Path | None
+) -> tuple[str, str | None]:
+    """One sentence at the end, and its colour."""
+    faults = sum(not check["ok"] for check in checks)
+    if faults:
+        mend = "mend it" if faults == 1 else "mend them"
+        return f"not ready: {counted(faults, 'line')} marked ✗; {mend}, then doctor again", "red"
+    if not settings.schemas:
+        return "the connection is good; next: dj-migrate plan", "green"
+    command = "dj-migrate run" + ("" if file in (None, PLAN) else f" {file}")
+    remarks = sum(bool(check["hint"]) for check in checks)
+    if remarks:
+        return f"ready: {command}; {counted(remarks, 'remark')} marked ! can wait", "green"
+    return f"ready: {command}", "green"
+
+
 @app.command()
-def compare(
-    prod: str,
-    test: str,
-    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Of floats, absolute or relative.")] = 1e-6,
-    max_bytes_per_second: Rate = None,
-    max_load: Load = None,
-    pause_file: PauseFile = None,
-    config: Config = None,
+def status(
+    file: Plan = PLAN,
+    count: Annotated[bool, typer.Option("--count", help="Count the rows that differ.")] = False,
     connection: Url = None,
     json: Json = False,
 ) -> None:
-    """Compare two schemas row by row; exit 2 when they differ."""
-    with running("compare", json, writes=False) as output:
-        settings = load(config, connection)
-        limits = settings.limits(
-            max_bytes_per_second=max_bytes_per_second,
-            max_load=max_load,
-            pause_file=pause_file,
-        )
-        said = {"prod": prod, "test": test, "table": table}
-        common = {**settings.ends(), **limits, "plan": config, "said": said}
-        if table is None:
-            found = output.call(djm.compare_schemas, prod, test, tolerance, **common)
-            tables = found["tables"]
-        else:
-            found = output.call(djm.compare_query_results, prod, test, table, tolerance, **common)
-            tables = {table: found}
+    """Where each schema of a plan stands, and the next command; changes nothing."""
+    with running("status", json, writes=False) as output:
+        settings = with_schemas(load(file, connection), file)
+        found = output.call(djm.status, settings.schemas, **settings.ends(), count=count)
         output.table(
-            ("table", "rows", "differences"),
-            [(name, one["row_count"], len(one["discrepancies"])) for name, one in tables.items()],
+            ("schema", "copy", "state", "tables", "copied (UTC)", "backup proved", "cut over"),
+            [
+                (
+                    one["source"],
+                    one["destination"],
+                    one["state"] + (", at work now" if one["at_work"] else ""),
+                    one["copied"]["tables"] if one["copied"] else "",
+                    (one["copied"]["at"] or "not known") if one["copied"] else "",
+                    max((b["at"] or "" for b in one["backups"] if b["proved"]), default=""),
+                    (one["cutover"] or {}).get("at") or "",
+                )
+                for one in found["schemas"]
+            ],
         )
-        for name, one in tables.items():
-            for difference in one["discrepancies"][:10]:
-                output.say(f"{name}: {difference}", style="red")
-        output.say("equal" if found["match"] else "different")
-        leave(found["match"])
+        for one in found["schemas"]:
+            if one["progress"]:
+                so_far = one["progress"]
+                output.say(
+                    f"{one['source']}: {so_far['chunks_done']:,} of"
+                    f" {counted(so_far['chunks'], 'chunk')} of {counted(so_far['tables'], 'table')}"
+                    f" copied, {counted(so_far['rows'], 'row')}"
+                )
+            if one["compared"]:
+                at = _utc(one["compared"])
+                output.say(f"{one['source']}: compared, equal to production at {at}")
+            if one["rolled_back"]:
+                output.say(f"{one['source']}: rolled back at {_utc(one['rolled_back'])}")
+            if one["state"] == "copied" and one["behind"] is None:
+                output.say(
+                    f"{one['source']}: what is behind is not known, the copy has no notes of it;"
+                    " a sync compares all of it"
+                )
+            if (behind := one["behind"]) and behind["tables"]:
+                rows = "" if behind["rows"] is None else f", {counted(behind['rows'], 'row')}"
+                may = "may be" if behind["rows"] is None else "are"
+                said = ", ".join(behind["tables"][:10])
+                output.say(
+                    f"{one['source']}: {counted(len(behind['tables']), 'table')} {may} behind"
+                    f"{rows}: {said}"
+                )
+            elif behind and count:
+                output.say(f"{one['source']}: no row is behind")
+        for (command, why), names in _alike(
+            ((one["next"], ISO.sub(lambda at: _utc(at[0]), one["why"])), one["source"])
+            for one in found["schemas"]
+        ).items():
+            output.say(f"{', '.join(names)}: next {command}: {why}")
 
 
-@app.command()
-def verify(schema: str, config: Config = None, connection: Url = None, json: Json = False) -> None:
-    """Is a schema ready for 2.x; exit 2 when it is not."""
-    with running("verify", json, writes=False) as output:
-        settings = load(config, connection)
-        where = settings.destination or settings.source
-        found = output.call(
-            djm.verify_schema_v20, schema, connection=where, plan=config, said={"schema": schema}
-        )
-        for issue in found["issues"]:
-            output.say(issue, style="red")
-        output.say(f"{schema}: " + ("ready for 2.x" if found["compatible"] else "not ready"))
-        leave(found["compatible"])
+def _utc(at: str) -> str:
+    """A time as a person reads it."""
+    return f"{at[:19].replace('T', ' ')} UTC"
+
+
+def _alike(said: Iterable[tuple[tuple[str, str], str]]) -> dict[tuple[str, str], list[str]]:
+    """What is said → of whom."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for what, name in said:
+        alike.setdefault(what, []).append(name)
+    return alike
 
 
 @app.command()
 def scan(
-    schema: str,
-    table: str,
+    schema: Annotated[str, typer.Argument(help="A schema.")],
+    table: Annotated[str, typer.Argument(help="Its class (Session.Trial) or table name.")],
     to: Annotated[Path, typer.Option("--to", "-o", help="A new .parquet or .csv file.")],
     columns: Annotated[list[str] | None, typer.Option("--column", help="Repeatable.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL of your own.")] = None,
@@ -230,54 +247,9 @@ def scan(
     with running("scan", json, writes=False) as output:
         server = load(config, connection).source
         done = output.call(
-            lambda: _written(djm.scan(schema, table, columns or None, where, connection=server), to)
+            lambda: written(djm.scan(schema, table, columns or None, where, connection=server), to)
         )
-        output.say(f"{done['rows']:,} rows in {to}")
-
-
-def _written(stream: Any, to: Path) -> dict[str, Any]:
-    try:
-        import pyarrow
-        from pyarrow import csv, parquet
-    except ModuleNotFoundError:
-        raise djm.InvalidArgument(
-            "pyarrow writes these files, and is not installed",
-            hint="pip install 'datajoint-migrate[arrow]'",
-        ) from None
-    writers = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
-    if to.suffix not in writers:
-        raise djm.InvalidArgument(f"{to} is neither .parquet nor .csv")
-    reader = pyarrow.RecordBatchReader.from_stream(stream)
-    rows = 0
-    try:
-        with to.open("xb") as file, writers[to.suffix](file, reader.schema) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-    except FileExistsError:
-        raise djm.InvalidArgument(f"{to} is there already", hint="write to another file") from None
-    except BaseException:
-        to.unlink(missing_ok=True)
-        raise
-    return {"file": str(to), "rows": rows}
-
-
-@app.command()
-def check(
-    archive: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
-    subset: Annotated[str, typer.Option(help="all, n/m, x% or a size such as 500M.")] = "all",
-    json: Json = False,
-) -> None:
-    """Prove an archive without a server; exit 2 when it is damaged."""
-    with running("check", json, writes=False) as output:
-        found = output.call(djm.check_backup, archive, subset)
-        for problem in found["problems"]:
-            output.say(f"{problem['file']}: {problem['problem']}", style="red")
-        output.say(
-            f"{found['files_read']} of {found['files']} files read: "
-            + ("everything is as it was written" if found["ok"] else "damaged")
-        )
-        leave(found["ok"])
+        output.say(f"{counted(done['rows'], 'row')} in {to}")
 
 
 @app.command()

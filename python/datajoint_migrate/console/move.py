@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from datajoint_migrate.console.app import (
     Config,
     DryRun,
     Json,
+    LeaveUnseen,
     Load,
     PauseFile,
     Plan,
@@ -22,7 +23,18 @@ from datajoint_migrate.console.app import (
     running,
     with_schemas,
 )
-from datajoint_migrate.console.settings import load
+from datajoint_migrate.console.meter import span
+from datajoint_migrate.console.settings import Settings, load
+from datajoint_migrate.console.speech import spoken
+from datajoint_migrate.console.voice import VOICE
+from datajoint_migrate.words import counted, difference, verb
+
+if TYPE_CHECKING:
+    from datajoint_migrate.console.output import Output
+
+SYNCED = ("how", "rows", "inserted", "updated", "deleted", "conflicts")
+# More tables than these are told in one line.
+MANY = 30
 
 
 @app.command()
@@ -32,44 +44,149 @@ def run(
     max_bytes_per_second: Rate = None,
     max_load: Load = None,
     pause_file: PauseFile = None,
+    leave_unseen: LeaveUnseen = False,
     connection: Url = None,
     json: Json = False,
 ) -> None:
     """Migrate the schemas of a plan; run it again and it goes on where it was."""
     with running("run", json) as output:
         settings = with_schemas(load(file, connection), file)
-        limits = settings.limits(
-            max_bytes_per_second=max_bytes_per_second,
-            max_load=max_load,
-            pause_file=pause_file,
-        )
+        _refuse_cut_over(settings)
+        limits = settings.limits(max_bytes_per_second, max_load, pause_file)
         job = settings.job() | limits
-        done = output.call(djm.migrate, **job, dry_run=dry_run, plan=file)
+        job |= {"unseen": "leave"} if leave_unseen else {}
+        with settings.executing() as executor:
+            job |= executor
+            done = output.call(djm.migrate, **job, dry_run=dry_run, plan=file)
         if dry_run:
+            output.say("nothing was changed; a run would not be refused", "green")
             return
+        _tell_tables(output, done["tables"])
+        for issue in done["issues"]:
+            output.say(spoken(issue), style="red")
+        good = done["match"] and done["compatible"]
+        there = sum(one["row_count"] for one in done["tables"].values()) - done["rows_copied"]
+        output.say(
+            f"{counted(len(settings.schemas), 'schema')}, "
+            f"{counted(done['rows_copied'], 'row')} copied"
+            + (f", {there:,} were there already" if there > 0 else "")
+            + f", {counted(done['files_copied'], 'file')}, {span(done['time_taken'])}: "
+            + ("every value is equal" if done["match"] else "there are differences")
+            + (", 2.x can read it" if done["compatible"] else ", 2.x would meet the above"),
+            "green" if good else "red",
+        )
+        if good:
+            output.say("next: dj-migrate report, then dj-migrate backup and dj-migrate cutover")
+        leave(good)
+
+
+def _refuse_cut_over(settings: Settings) -> None:
+    """Raises `InvalidArgument` after a cutover of the plan: what fills the copies' names again is
+    in the way of its rollback."""
+    from datajoint_migrate.catalog.server import resolve
+    from datajoint_migrate.verbs.cutover.moves import DONE, all_journals
+
+    if settings.destination is not None:
+        return
+    with resolve(settings.source).session(read_only=True) as session:
+        journals = [one for one in all_journals(session) if one.state == DONE]
+    for journal in journals:
+        for prod, parallel in settings.schemas.items():
+            if journal.verb == "cutover" and journal.facts["schema_map"].get(prod) == parallel:
+                raise djm.InvalidArgument(
+                    f"{prod} is cut over: it is 2.x by now, and {parallel} filled again would be"
+                    " in the way of a rollback",
+                    hint="dj-migrate rollback undoes the cutover; a copy of what is 2.x needs a"
+                    " plan with another --suffix",
+                )
+
+
+def _tell_tables(output: Output, tables: dict[str, Any]) -> None:
+    """Of many tables those that differ, unless all were asked for."""
+    shown = tables
+    if len(tables) > MANY and not VOICE.verbose:
+        shown = {name: one for name, one in tables.items() if not one["match"]}
+    if shown:
         output.table(
             ("table", "rows", "differences"),
-            [
-                (name, one["row_count"], len(one["discrepancies"]))
-                for name, one in done["tables"].items()
-            ],
+            [(name, one["row_count"], len(one["discrepancies"])) for name, one in shown.items()],
         )
-        for issue in done["issues"]:
-            output.say(issue, style="red")
-        output.say(
-            f"{len(settings.schemas)} schemas, {done['rows_copied']:,} rows copied, "
-            f"{done['files_copied']:,} files, {done['time_taken']:.1f} s: "
-            + ("every value is equal" if done["match"] else "there are differences")
-            + (", 2.x can read it" if done["compatible"] else ", 2.x would meet the above")
-        )
-        leave(done["match"] and done["compatible"])
+    if equal := len(tables) - len(shown):
+        output.say(f"{counted(equal, 'table')} {verb(equal, 'is', 'are')} equal; -v lists them")
 
 
 @app.command()
-def demo(config: Config = None, connection: Url = None, json: Json = False) -> None:
+def sync(
+    file: Plan = PLAN,
+    on_conflict: Annotated[
+        str, typer.Option(help="What becomes of rows that 2.x wrote: stop, or production.")
+    ] = "stop",
+    by: Annotated[str, typer.Option(help="How changes are found: auto, digest or log.")] = "auto",
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table. Repeatable.")
+    ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop tables that production has dropped.")
+    ] = False,
+    final: Annotated[bool, typer.Option("--final", help="Prove every foreign key.")] = False,
+    dry_run: DryRun = False,
+    max_bytes_per_second: Rate = None,
+    max_load: Load = None,
+    pause_file: PauseFile = None,
+    connection: Url = None,
+    json: Json = False,
+) -> None:
+    """Bring the copies of a plan up to date with production."""
+    with running("sync", json, writes=not dry_run) as output:
+        settings = with_schemas(load(file, connection), file)
+        limits = settings.limits(max_bytes_per_second, max_load, pause_file)
+        lanes = {key: settings.options[key] for key in ("lanes",) if key in settings.options}
+        done = output.call(
+            djm.sync,
+            schema_map=settings.schemas,
+            by=by,
+            on_conflict=on_conflict,
+            drop=drop,
+            final=final,
+            tables=table,
+            **settings.ends(),
+            source_stores=settings.source_stores,
+            dest_stores=settings.dest_stores,
+            **limits,
+            **lanes,
+            dry_run=dry_run,
+            plan=file,
+        )
+        output.table(
+            ("table", *SYNCED),
+            [(name, *(one[key] for key in SYNCED)) for name, one in done["tables"].items()],
+        )
+        output.some([difference(conflict) for conflict in done["conflicts"]], "red")
+        for said in done["issues"]:
+            output.say(spoken(said), style="red")
+        output.say(
+            f"{counted(done['rows_inserted'], 'row')} inserted, {done['rows_updated']:,} updated, "
+            f"{done['rows_deleted']:,} deleted, {counted(done['files_copied'], 'file')}, "
+            f"{span(done['time_taken'])}: "
+            + ("every table is equal" if done["match"] else "not every table is equal")
+        )
+        leave(done["match"])
+
+
+@app.command()
+def demo(
+    prefix: Annotated[
+        str, typer.Option(help="Of its four schemas' names, which you may make and drop.")
+    ] = "djm_demo_",
+    config: Config = None,
+    connection: Url = None,
+    json: Json = False,
+) -> None:
     """Migrate a small pipeline that comes along, on your server, and leave nothing there."""
     with running("demo", json) as output:
-        done = output.call(djm.demonstrate, connection=load(config, connection).source)
+        done = output.call(
+            djm.demonstrate, prefix=prefix, connection=load(config, connection).source
+        )
         output.table(
             ("table", "rows", "differences"),
             [
@@ -78,8 +195,8 @@ def demo(config: Config = None, connection: Url = None, json: Json = False) -> N
             ],
         )
         output.say(
-            f"{done['rows_copied']:,} rows and {done['files_copied']:,} files of a 0.14.6 pipeline "
-            f"migrated in {done['time_taken']:.1f} s: "
+            f"{counted(done['rows_copied'], 'row')} and {counted(done['files_copied'], 'file')} "
+            f"of a 0.14.6 pipeline migrated in {span(done['time_taken'])}: "
             + ("every value is equal" if done["match"] else "there are differences")
             + (", 2.x can read it" if done["compatible"] else ", 2.x could not read it")
             + "; its schemas are dropped again"
@@ -90,11 +207,13 @@ def demo(config: Config = None, connection: Url = None, json: Json = False) -> N
 @app.command()
 def external(
     schema: Annotated[str, typer.Argument(help="A parallel schema.")],
-    table: str,
-    attribute: str,
-    source_store: str,
-    dest_store: str,
-    copy_files: Annotated[bool, typer.Option("--copy-files")] = False,
+    table: Annotated[str, typer.Argument(help="Its class (Session.Trial) or table name.")],
+    attribute: Annotated[str, typer.Argument(help="The external column.")],
+    source_store: Annotated[str, typer.Argument(help="The store as 0.14.6 calls it.")],
+    dest_store: Annotated[str, typer.Argument(help="The store as 2.x calls it.")],
+    copy_files: Annotated[
+        bool, typer.Option("--copy-files", help="Copy files that are elsewhere.")
+    ] = False,
     dry_run: DryRun = False,
     config: Config = None,
     connection: Url = None,
@@ -120,8 +239,80 @@ def external(
         )
         for sql in done.get("sql", []):
             output.say(sql)
-        output.say(f"{done['rows_migrated']:,} pointers, {done['files_copied']:,} files copied")
+        output.say(
+            f"{counted(done['rows_migrated'], 'pointer')} converted, "
+            f"{counted(done['files_copied'], 'file')} copied"
+        )
         leave(not done["errors"])
+
+
+@app.command()
+def promote(
+    schema: Annotated[str, typer.Argument(help="A 2.x schema.")],
+    table: Annotated[str, typer.Argument(help="Its class (Session.Trial) or table name.")],
+    column: Annotated[str, typer.Argument(help="The column of blobs.")],
+    to: Annotated[str, typer.Argument(help="npy@store, blob@store, attach@store or hash@store.")],
+    on_other: Annotated[
+        str, typer.Option(help="What cannot be promoted: stop, or report it only.")
+    ] = "stop",
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Drop the old column: then nothing undoes it.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put the old column back.")] = False,
+    lanes: Annotated[int, typer.Option(help="Connections that read at once.")] = 4,
+    dry_run: DryRun = False,
+    config: Config = None,
+    connection: Url = None,
+    json: Json = False,
+) -> None:
+    """Turn a column of blobs into object storage, in a table that may be in use."""
+    with running("promote", json) as output:
+        settings = load(config, connection)
+        done = output.call(
+            djm.promote,
+            schema,
+            table,
+            column,
+            to,
+            on_other=on_other,
+            drop_old=drop_old,
+            undo=undo,
+            stores=settings.dest_stores,
+            lanes=lanes,
+            connection=settings.source,
+            dry_run=dry_run,
+            plan=config,
+            said={"schema": schema, "table": table, "column": column, "to": to},
+        )
+        for sql in done.get("sql", []):
+            output.say(sql)
+        if "rows_restored" in done:
+            output.say(f"{counted(done['rows_restored'], 'value')} back in the old column")
+            return
+        output.table(
+            ("value", "rows", "can be promoted"),
+            [
+                (kind, count, "no" if kind in done["refused"] else "yes")
+                for kind, count in done["kinds"].items()
+            ],
+        )
+        for example in done["examples"]:
+            key = ", ".join(f"{name}={value}" for name, value in example["key"].items())
+            output.say(f"{done['table']} {key}: {example['kind']}: {example['why']}", style="red")
+        if dry_run:
+            output.say(
+                f"{counted(sum(done['kinds'].values()), 'value')}, {done['rows_null']:,} NULL: "
+                f"{counted(done['bytes_in'], 'byte')} would become {done['bytes_out']:,}; "
+                "nothing was written"
+            )
+            leave(done["match"])
+            return
+        output.say(
+            f"{counted(done['rows_promoted'], 'value')} promoted, {done['rows_null']:,} NULL, "
+            f"{counted(done['files_written'], 'file')} written, "
+            f"{counted(done['bytes_in'], 'byte')} became {done['bytes_out']:,}"
+        )
+        leave(done["match"])
 
 
 @app.command()
@@ -154,6 +345,23 @@ def sample(
             plan=file,
         )
         output.table(("table", "rows"), [(name, count) for name, count in done["tables"].items()])
+        copied = sum(done["tables"].values())
+        if dry_run:
+            output.say(
+                f"{counted(copied, 'row')} of {counted(len(done['tables']), 'table')} would be "
+                "copied; nothing was changed"
+            )
+        else:
+            output.say(
+                f"{counted(copied, 'row')} of {counted(len(done['tables']), 'table')} and "
+                f"{counted(done['files_copied'], 'file')} copied"
+            )
+            output.say(
+                "these copies hold a sample, so that run refuses them: dj-migrate discard"
+                " --execute takes them away before it"
+                if copied
+                else "the copies hold these rows already, or none meets the conditions"
+            )
 
 
 def _restriction(said: str) -> tuple[str, str | int]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from datajoint_migrate._core import __version__
+from datajoint_migrate.call.progress import OF_THE_ENGINE
+from datajoint_migrate.catalog.secrecy import masked, shown
 from datajoint_migrate.console.meter import Meter, Pace
 from datajoint_migrate.errors import Interrupted, InvalidArgument, MigrationError
 
@@ -28,7 +31,11 @@ def line_of(command: str, event: str, **said: Any) -> str:
     """One line, as `--json` prints it and a record keeps it."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     whole = {"version": VERSION, "command": command, "event": event, "time": now, **said}
-    return json.dumps(whole, default=str, ensure_ascii=False) + "\n"
+    return json.dumps(shown(whole), default=_text, ensure_ascii=False) + "\n"
+
+
+def _text(value: object) -> str:
+    return masked(str(value))
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
@@ -49,6 +56,9 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 def record_of(plan: Path) -> Path:
     """Where the commands that take a plan file keep their record: beside it."""
     return plan.with_suffix(".jsonl")
+
+
+Result = TypeVar("Result", bound=Mapping[str, object])
 
 
 class Record:
@@ -77,7 +87,7 @@ class Record:
     def open(self) -> None:
         """Make the file ready; raises `InvalidArgument` when it cannot be written."""
         try:
-            with self.path.open("ab+") as file:
+            with open(self.path, "ab+", opener=privately) as file:
                 # A call that was killed may have left half a line.
                 if file.tell():
                     file.seek(-1, 2)
@@ -109,10 +119,12 @@ class Record:
             return
         reading = self._meter.take(event)
         if self._pace.is_due(reading):
-            counters = {key: value for key, value in event.items() if key != "event"}
+            counters = {
+                key: value for key, value in event.items() if key not in ("event", *OF_THE_ENGINE)
+            }
             self._write("progress", **counters, **reading.fields())
 
-    def result(self, result: dict[str, Any]) -> dict[str, Any]:
+    def result(self, result: Result) -> Result:
         """Keep what the call returned, and return it."""
         self._write("result", result=result)
         return result
@@ -121,11 +133,19 @@ class Record:
         if self._broken:
             return
         try:
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with open(
+                self.path, "a", encoding="utf-8", errors="backslashreplace", opener=privately
+            ) as file:
                 file.write(line_of(self.command, event, **said))
         except OSError as error:
             self._broken = True
             logger.warning("the record %s ends here: %s", self.path, error)
+
+
+def privately(path: str, flags: int) -> int:
+    """Open a file that is its owner's alone."""
+    # A record tells names and keys of rows; and a link would lead it into another file.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
 
 
 def together(
@@ -139,3 +159,23 @@ def together(
             observer(event)
 
     return tell
+
+
+def archives_of(record: Path) -> dict[str, str]:
+    """Where the backups are that a record tells of → their schema; nothing without a record."""
+    found: dict[str, str] = {}
+    schema = ""
+    try:
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            said = json.loads(line)
+            if said["command"] == "backup" and said["event"] == "begin":
+                schema = str(said["said"]["schema"])
+            elif said["command"] == "backup" and said["event"] == "result":
+                found[str(said["result"]["backup_location"])] = schema
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found

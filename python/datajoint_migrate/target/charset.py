@@ -11,17 +11,10 @@ import re
 from itertools import pairwise
 from typing import Literal
 
+from datajoint_migrate.catalog.sql import Token, text_of, tokens
 from datajoint_migrate.catalog.tables import Column, Table
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import (
-    Clause,
-    ColumnText,
-    CreateTable,
-    Item,
-    Token,
-    text_of,
-    tokens,
-)
+from datajoint_migrate.target.ddl import Clause, ColumnText, CreateTable, Item
 from datajoint_migrate.target.mariadb import mysql_collation
 
 Charset = Literal["keep", "utf8mb4"]
@@ -115,8 +108,7 @@ def _refuse_collations(text: CreateTable, table: Table) -> None:
             if token.word == "COLLATE" and not name.startswith((UTF8MB4, "binary")):
                 raise Unconvertible(
                     f"{table}: {where} compares by {name}, which utf8mb4 does not have",
-                    hint="drop the COLLATE from the expression in the source, or keep the "
-                    "character set: charset='keep'",
+                    hint="keep the character set: charset='keep'",
                     context={"table": str(table)},
                 )
 

@@ -5,52 +5,11 @@ Everything is kept as the server wrote it: rendering an unchanged table gives it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from datajoint_migrate.catalog.sql import Token, text_of, tokens
 from datajoint_migrate.errors import InternalError
-
-
-class Token(NamedTuple):
-    """One word of SQL. Kinds: space name string open note close word mark."""
-
-    kind: str
-    text: str
-
-    @property
-    def word(self) -> str:
-        """The word in capitals; empty for anything that is not a bare word."""
-        return self.text.upper() if self.kind == "word" else ""
-
-    @property
-    def name(self) -> str:
-        """The identifier inside the back-ticks."""
-        return self.text[1:-1].replace("``", "`")
-
-
-TOKEN = re.compile(
-    r"""(?P<space>\s+)
-    |(?P<name>`(?:[^`]|``)*`)
-    |(?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
-    |(?P<open>/\*!\d*)
-    |(?P<note>/\*.*?\*/)
-    |(?P<close>\*/)
-    |(?P<word>\d+\.\d+|[\w$]+)
-    |(?P<mark>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-
-
-def tokens(sql: str) -> list[Token]:
-    """The tokens of a statement; joined again they are the statement."""
-    return [Token(str(found.lastgroup), found[0]) for found in TOKEN.finditer(sql)]
-
-
-def text_of(parts: Sequence[Token]) -> str:
-    """The SQL of some tokens."""
-    return "".join(token.text for token in parts)
 
 
 def literal(text: str) -> str:
@@ -139,6 +98,12 @@ class ColumnText:
         else:
             self.clauses.append(Clause("COMMENT", said))
 
+    def copied(self) -> ColumnText:
+        """Another one, that can change alone."""
+        return ColumnText(
+            self.quoted, self.base, [Clause(one.keyword, one.text) for one in self.clauses]
+        )
+
     def render(self) -> str:
         return f"{self.quoted} {self.base}" + "".join(clause.text for clause in self.clauses)
 
@@ -171,7 +136,7 @@ def _clauses(parts: Sequence[Token]) -> list[Clause]:
         if token.kind == "space" and not depth and not conditional:
             space += token.text
             continue
-        starts = token.kind in ("open", "note") or token.word in CLAUSES
+        starts = token.kind in ("open", "comment") or token.word in CLAUSES
         if found and token.word in CONTINUED.get(_words(found[-1]), ()):
             starts = False
         if (starts and not depth and not conditional) or not found:
@@ -195,9 +160,11 @@ def _words(clause: Clause) -> str:
 
 
 def _name_conditional(clause: Clause) -> None:
-    # /*!80023 INVISIBLE */ is the clause INVISIBLE to whoever looks for it.
+    # /*!80023 INVISIBLE */ is the clause INVISIBLE to whoever looks for it; what only MariaDB reads
+    # is a comment elsewhere.
     words = [token.word for token in clause.tokens if token.word]
-    clause.keyword = words[0] if words else clause.keyword
+    only_there = clause.text.lstrip().startswith("/*M!")
+    clause.keyword = "comment" if only_there else words[0] if words else clause.keyword
 
 
 # -- tables ------------------------------------------------------------------------------------

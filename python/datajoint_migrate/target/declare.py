@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.externals import TRACKING, External
+from datajoint_migrate.catalog.names import NAME_CHARACTERS
 from datajoint_migrate.catalog.tables import Schema, Table
 from datajoint_migrate.errors import ForeignKeyLeavesMap, InvalidArgument, Unconvertible
 from datajoint_migrate.target import mariadb
@@ -20,9 +21,8 @@ from datajoint_migrate.target.charset import (
 )
 from datajoint_migrate.target.ddl import ColumnText, CreateTable, Item, parse
 from datajoint_migrate.target.engines import to_innodb
+from datajoint_migrate.target.foreign import in_default_place
 from datajoint_migrate.target.types import ExternalMode, NewColumn, Unsigned, convert_column
-
-NAME_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ def declare(
     dest_is_mariadb: bool = False,
     taken: set[tuple[str, str]] | None = None,
     charset: Charset = "keep",
+    promoted: Mapping[str, str] | None = None,
 ) -> Declaration:
     """The 2.x declaration of a 0.14.6 table; run it with foreign_key_checks=0, in any order.
 
     `externals` are the columns that point into stores (`externals_of`), `external` whether they
     become JSON now ("convert") or stay BINARY(16) for later ("defer"). `taken` collects the
     constraint names of the destination schema: pass the same set for all its tables, and names
-    that would clash there are changed. `charset="utf8mb4"` makes all text utf8mb4. Hidden tables
+    that would clash there are changed. `charset="utf8mb4"` makes all text utf8mb4. `promoted`:
+    markers of blobs whose values become objects, by column. Hidden tables
     come out as they are, without foreign keys.
 
     Raises `ForeignKeyLeavesMap` for references to schemas outside `schema_map`, `Unconvertible`
@@ -86,6 +88,7 @@ def declare(
     if table.is_mariadb and not dest_is_mariadb:
         notes += mariadb.to_mysql(text, str(table))
     notes += to_innodb(text, table)
+    notes += in_default_place(text, f"the copy of {table}")
     pin_collation(text, table, to_mysql=table.is_mariadb and not dest_is_mariadb)
     too_long: list[str] = []
     if charset == UTF8MB4:
@@ -94,7 +97,15 @@ def declare(
     targets = {**(schema_map or {}), table.schema: dest_schema}
     pointers = {} if table.hidden else dict(externals or {})
     columns = tuple(
-        _column(table, line, pointers.get(line.name), unsigned, external, store_map)
+        _column(
+            table,
+            line,
+            pointers.get(line.name),
+            unsigned,
+            external,
+            store_map,
+            (promoted or {}).get(line.name),
+        )
         for line in text.columns
     )
     for column in columns:
@@ -153,6 +164,7 @@ def _column(
     unsigned: Unsigned,
     external: ExternalMode,
     store_map: Mapping[str, str] | None,
+    promoted: str | None,
 ) -> NewColumn:
     column = table.column(line.name)
     if table.hidden:
@@ -164,6 +176,7 @@ def _column(
         external_mode=external,
         store_map=store_map,
         text=line,
+        promoted=promoted,
     )
 
 
@@ -176,7 +189,7 @@ def _refuse_expressions(table: Table, text: CreateTable, pointers: Mapping[str, 
     if lost := sorted(used & pointers.keys()):
         raise Unconvertible(
             f"an expression of {table} uses the external column {lost[0]!r}, which becomes JSON",
-            hint="drop the generated column or check in the source",
+            hint="change the generated column or check so that it does without that column",
             context={"table": str(table), "columns": lost},
         )
 

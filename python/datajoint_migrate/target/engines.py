@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datajoint_migrate.catalog.sql import Token
 from datajoint_migrate.catalog.tables import Table
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import CreateTable, Token
+from datajoint_migrate.target.ddl import CreateTable
 
 # Their rows are somewhere else, or nowhere.
 NO_ROWS = {"MRG_MYISAM", "MERGE", "FEDERATED", "BLACKHOLE", "CONNECT", "SPIDER"}
@@ -25,7 +26,7 @@ def to_innodb(text: CreateTable, table: Table) -> list[str]:
     if engine.upper() in NO_ROWS:
         raise Unconvertible(
             f"{table} is a {engine} table: it has no rows of its own",
-            hint="drop it in the source, or make it an InnoDB table with the rows it shows",
+            hint="make it an InnoDB table with the rows it shows",
             context={"table": str(table), "engine": engine},
         )
     if engine.upper() != "INNODB":

@@ -7,7 +7,6 @@ from datajoint_migrate.catalog.tables import Table
 from datajoint_migrate.target.ddl import literal, parse
 
 PREFIX = "~~"
-NAME_CHARACTERS = 64
 # What 2.x gives a job unless it is told otherwise.
 PRIORITY = 5
 PID_MAX = 2**31 - 1

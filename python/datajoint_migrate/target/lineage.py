@@ -6,23 +6,12 @@ may refer to each other in a circle.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
-from datajoint_migrate.catalog.tables import Schema, Table, read_schema
-
-LINEAGE = "~lineage"
-ROWS_PER_INSERT = 500
-
-CREATE = """CREATE TABLE IF NOT EXISTS {table} (
-`table_name` VARCHAR(64) NOT NULL COMMENT "table name within the schema",
-`attribute_name` VARCHAR(64) NOT NULL COMMENT "attribute name",
-`lineage` VARCHAR(255) NOT NULL COMMENT "origin: schema.table.attribute",
-PRIMARY KEY (`table_name`, `attribute_name`)
-) ENGINE=InnoDB"""
+from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table
 
 Place = tuple[str, str, str]
 
@@ -64,36 +53,15 @@ def compute(
     return sorted(rows)
 
 
-def write(
-    session: Session, schemas: Sequence[str | Schema], *, dry_run: bool = False
+def rows_of(
+    schemas: Iterable[Schema], names: Iterable[str], schema_map: Mapping[str, str] | None = None
 ) -> list[Lineage]:
-    """Make or refresh `~lineage` of all given schemas, in one transaction; returns the rows.
+    """The lineage rows of the schemas `names`, computed over all of `schemas`.
 
-    Schemas they refer to are read, but only those given are written. With `dry_run` nothing is.
+    With `schema_map` the rows are those of the copies, and `names` are the copies' names.
     """
-    read = {
-        schema.name: schema
-        for schema in (
-            item if isinstance(item, Schema) else read_schema(session, item) for item in schemas
-        )
-    }
-    targets = list(read)
-    _read_parents(session, read)
-    rows = [row for row in compute(read.values()) if row.schema in targets]
-    if dry_run:
-        return rows
-    for name in targets:
-        session.execute(CREATE.format(table=quote(name, LINEAGE)))
-    session.execute("START TRANSACTION")
-    try:
-        for name in targets:
-            session.execute(f"DELETE FROM {quote(name, LINEAGE)}")
-            _insert(session, name, [row for row in rows if row.schema == name])
-        session.execute("COMMIT")
-    except BaseException:
-        session.execute("ROLLBACK")
-        raise
-    return rows
+    wanted = set(names)
+    return [row for row in compute(schemas, schema_map) if row.schema in wanted]
 
 
 def _attributes(table: Table) -> list[str]:
@@ -108,17 +76,40 @@ def _attributes(table: Table) -> list[str]:
     ]
 
 
+def as_declared(table: Table) -> list[ForeignKey]:
+    """A table's foreign keys in the order of its definition.
+
+    Both servers number the keys that nobody named, as those of DataJoint, in that order; their
+    catalogues sort by name, where 10 comes before 2. Keys with other names were added by hand,
+    and so later; of these the server's statement tells.
+    """
+    place = {
+        name: at for at, name in enumerate(re.findall(r"CONSTRAINT `((?:[^`]|``)+)`", table.create))
+    }
+
+    def order(key: ForeignKey) -> tuple[int, int]:
+        numbered = re.search(r"(?:^|_ibfk_)(\d+)$", key.name)
+        if numbered:
+            return 0, int(numbered[1])
+        return 1, place.get(key.name.replace("`", "``"), 0)
+
+    return sorted(table.foreign_keys, key=order)
+
+
 def _references(table: Table) -> list[tuple[Place, Place]]:
     return [
         ((table.schema, table.name, child), (key.ref_schema, key.ref_table, parent))
-        for key in table.foreign_keys
+        for key in as_declared(table)
         if not key.ref_table.startswith("~")
         for child, parent in zip(key.columns, key.ref_columns, strict=True)
     ]
 
 
 def _origin(place: Place, parents: Mapping[Place, list[Place]], known: dict[Place, Place]) -> Place:
-    """Follow the first reference of each attribute that leads somewhere new."""
+    """Follow the last reference of each attribute that leads somewhere new.
+
+    2.x writes the lineage of an attribute anew with every key of a definition that names it.
+    """
     path = [place]
     seen = {place}
     while path[-1] not in known:
@@ -126,30 +117,9 @@ def _origin(place: Place, parents: Mapping[Place, list[Place]], known: dict[Plac
         if not onward:
             known[path[-1]] = path[-1]
             break
-        path.append(onward[0])
-        seen.add(onward[0])
+        path.append(onward[-1])
+        seen.add(onward[-1])
     origin = known[path[-1]]
     for step in path:
         known[step] = origin
     return origin
-
-
-def _read_parents(session: Session, read: dict[str, Schema]) -> None:
-    """Add the schemas that those in `read` refer to, and theirs in turn."""
-    waiting = list(read.values())
-    while waiting:
-        for table in waiting.pop().tables.values():
-            for key in table.foreign_keys:
-                if key.ref_schema not in read:
-                    read[key.ref_schema] = read_schema(session, key.ref_schema)
-                    waiting.append(read[key.ref_schema])
-
-
-def _insert(session: Session, schema: str, rows: Sequence[Lineage]) -> None:
-    for start in range(0, len(rows), ROWS_PER_INSERT):
-        part = rows[start : start + ROWS_PER_INSERT]
-        session.execute(
-            f"INSERT INTO {quote(schema, LINEAGE)} (`table_name`, `attribute_name`, `lineage`)"
-            f" VALUES {', '.join(['(%s, %s, %s)'] * len(part))}",
-            [value for row in part for value in (row.table, row.attribute, row.lineage)],
-        )

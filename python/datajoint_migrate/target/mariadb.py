@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import re
 
+from datajoint_migrate.catalog.sql import Token, text_of, tokens
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import (
-    Clause,
-    ColumnText,
-    CreateTable,
-    Item,
-    Token,
-    text_of,
-    tokens,
-)
+from datajoint_migrate.target.ddl import Clause, ColumnText, CreateTable, Item
 
 INTEGERS = {"tinyint", "smallint", "mediumint", "int", "bigint"}
 NO_LITERAL_DEFAULT = {
@@ -71,7 +64,7 @@ def _column(column: ColumnText, where: str, notes: list[str]) -> None:
     for clause in column.clauses:
         if note := _clause(column, clause, place):
             notes.append(f"{place}: {note}")
-    column.drop("note")
+    column.drop("comment")
 
 
 def _is_json(column: ColumnText) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.sql import Token, text_of, tokens
 from datajoint_migrate.errors import Unconvertible
-from datajoint_migrate.target.ddl import Item, Token, parse, text_of, tokens
+from datajoint_migrate.target.ddl import Item, parse
+from datajoint_migrate.target.foreign import in_default_place
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class Replica:
     table: str
     create_sql: str
     outward: tuple[OutwardKey, ...]
+    notes: tuple[str, ...] = ()
 
 
 def replicate(
     create: str, table: str, *, dest: str, home: Container[str], keep_outward: bool = False
 ) -> Replica:
     """The copy of a table in schema `dest`, from its SHOW CREATE TABLE.
+
+    It is made in the default place, wherever the files of the original are (`notes`).
 
     Keys to schemas in `home` (the names under which the copied schema is known) lead to the copy.
     Keys into other schemas are listed in `outward`, and left out of the statement unless
@@ -49,8 +54,9 @@ def replicate(
     if any(token.word == "VERSIONING" for token in text.options):
         raise Unconvertible(
             f"the table {table!r} is system-versioned: its history cannot be copied",
-            hint="drop the versioning, or copy the table's files with the server's own tools",
+            hint="copy the table's files with the server's own tools",
         )
+    notes = in_default_place(text, f"the table {table!r}")
     outward = []
     items = []
     for item in text.items:
@@ -64,7 +70,7 @@ def replicate(
                     continue
         items.append(item)
     text.items = items
-    return Replica(table, text.render(), tuple(outward))
+    return Replica(table, text.render(), tuple(outward), tuple(notes))
 
 
 def _outward(table: str, item: Item, schema: str, parent: str) -> OutwardKey:

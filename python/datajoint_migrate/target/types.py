@@ -6,24 +6,22 @@ both 2.x lines read them unmarked, and a marker that does not match its column d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.catalog.connection import Session
+from datajoint_migrate.catalog.client import said_by
 from datajoint_migrate.catalog.externals import External
+from datajoint_migrate.catalog.names import COMMENT_CHARACTERS
 from datajoint_migrate.catalog.stores import map_store
-from datajoint_migrate.catalog.tables import Column, Table
+from datajoint_migrate.catalog.tables import Column
 from datajoint_migrate.errors import Unconvertible
 from datajoint_migrate.target.ddl import ColumnText, parse
 
 Unsigned = Literal["keep", "widen"]
 ExternalMode = Literal["defer", "convert"]
 
-COMMENT_CHARACTERS = 1024
 BIGINT_MAX = 2**63 - 1
 
 
@@ -31,9 +29,10 @@ BIGINT_MAX = 2**63 - 1
 class Rule:
     """One row of the type table.
 
-    A column matches when its base type is one of `types`, its 0.14.6 marker matches `marker`, and
-    the options are as said. `becomes` is the new type (None: unchanged) and `marker_2x` the new
-    marker, with {kind}, {store} and {codec} of an external column.
+    A column matches when its base type is one of `types`, 0.14.6 reads its marker as `marker` (a
+    category of its own, none without a marker), and the options are as said. `becomes` is the new
+    type (None: unchanged) and `marker_2x` the new marker, with {kind}, {store} and {codec} of an
+    external column.
     """
 
     types: frozenset[str]
@@ -46,7 +45,7 @@ class Rule:
 
 BLOBS = frozenset({"tinyblob", "blob", "mediumblob", "longblob"})
 POINTERS = frozenset({"binary"})
-UNMARKED = ""
+UNMARKED, ANY = "", "*"
 
 
 def _types(*names: str) -> frozenset[str]:
@@ -56,10 +55,10 @@ def _types(*names: str) -> frozenset[str]:
 RULES = (
     # in the table
     Rule(BLOBS, UNMARKED, None, "<blob>"),
-    Rule(BLOBS, "attach", None, "<attach>"),
+    Rule(BLOBS, "INTERNAL_ATTACH", None, "<attach>"),
     # in a store
-    Rule(POINTERS, ".*", "json", "<{kind}@{store}>", external="plain"),
-    Rule(POINTERS, "<.*>", "json", "<{codec}@{store}>", external="adapted"),
+    Rule(POINTERS, ANY, "json", "<{kind}@{store}>", external="plain"),
+    Rule(POINTERS, "ADAPTED", "json", "<{codec}@{store}>", external="adapted"),
     # unsigned="widen": the next signed core type that holds every value, BIGINT after a proof
     Rule(_types("tinyint"), UNMARKED, "smallint", "int16", unsigned=True),
     Rule(_types("smallint"), UNMARKED, "int", "int32", unsigned=True),
@@ -67,6 +66,9 @@ RULES = (
     Rule(_types("int"), UNMARKED, "bigint", "int64", unsigned=True),
     Rule(_types("bigint"), UNMARKED, "bigint", "int64", unsigned=True),
 )
+
+# 0.14.6 keeps what was written (`:UUID:`); 2.x declares job tables from small letters only.
+SPELLING = Rule(POINTERS, "UUID", None, "uuid")
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,25 @@ def rule_for(
     shape = "" if external is None else "adapted" if external.codec else "plain"
     if shape and external_mode == "defer":
         return None
-    for rule in RULES:
+    marked = _category(column.marker)
+    for rule in (*RULES, SPELLING):
         if (
             column.data_type in rule.types
             and rule.external == shape
-            and re.fullmatch(rule.marker, column.marker or UNMARKED)
+            and rule.marker in (ANY, marked)
+            and rule.marker_2x != column.marker
             and (not rule.unsigned or (unsigned == "widen" and is_unsigned(column)))
         ):
             return rule
     return None
+
+
+def _category(marker: str | None) -> str:
+    if marker is None:
+        return UNMARKED
+    said = said_by(marker)
+    # One that 0.14.6 does not know is no reason to change anything.
+    return said.category if said is not None else "unknown"
 
 
 def is_unsigned(column: Column) -> bool:
@@ -124,13 +136,24 @@ def convert_column(
     external_mode: ExternalMode = "defer",
     store_map: Mapping[str, str] | None = None,
     text: ColumnText | None = None,
+    promoted: str | None = None,
 ) -> NewColumn:
     """What one column becomes. `text` is its line of SHOW CREATE TABLE, by default made up.
 
+    `promoted` is the marker of a blob whose values become objects (`<npy@raw>`).
+
     Raises `Unconvertible` when a default does not fit the new type.
     """
-    text = deepcopy(text) if text else _made_up(column)
+    text = text.copied() if text else _made_up(column)
     store = map_store(external.store, store_map) if external else None
+    if promoted:
+        comment, _ = fit_comment(promoted, column.text)
+        text.base = "json"
+        default = text.find("DEFAULT")
+        if default is not None and default.tokens[1].word != "NULL":
+            text.drop("DEFAULT")
+        text.set_comment(comment)
+        return NewColumn(column.name, text.render(), text.base, promoted, comment, None, None)
     rule = rule_for(column, external, unsigned=unsigned, external_mode=external_mode)
     if rule is None:
         return NewColumn(
@@ -184,33 +207,3 @@ def _made_up(column: Column) -> ColumnText:
     if column.comment:
         text.set_comment(column.comment)
     return text
-
-
-def prove_widening(session: Session, table: Table) -> None:
-    """Prove that every BIGINT UNSIGNED of a table fits a signed BIGINT.
-
-    Raises `Unconvertible` naming the column and how many values do not fit.
-    """
-    wide = [
-        column.name
-        for column in table.columns
-        if not table.hidden
-        and column.data_type == "bigint"
-        and rule_for(column, unsigned="widen") is not None
-    ]
-    if not wide:
-        return
-    largest = ", ".join(f"MAX({quote(name)})" for name in wide)
-    where = quote(table.schema, table.name)
-    for name, value in zip(wide, session.query(f"SELECT {largest} FROM {where}")[0], strict=True):
-        if value is None or int(value) <= BIGINT_MAX:
-            continue
-        over = session.query(f"SELECT COUNT(*) FROM {where} WHERE {quote(name)} > {BIGINT_MAX}")[0][
-            0
-        ]
-        raise Unconvertible(
-            f"{over} value{'' if over == 1 else 's'} of {table}.{name} (up to {value}) cannot"
-            " become a signed bigint",
-            hint=f"correct the values above {BIGINT_MAX}, or keep unsigned types: unsigned='keep'",
-            context={"table": str(table), "column": name, "count": int(over), "max": int(value)},
-        )

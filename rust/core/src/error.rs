@@ -6,8 +6,10 @@
 //! * Whether an error may go away by itself is a property of the error (`is_transient`), decided here and nowhere else.
 //! * Nothing that a server, a file or a user can send makes the engine panic.
 
+use crate::mysql::numbers::{self, DENIED, UNREACHABLE};
 use std::fmt;
 
+/// What may fail here fails with `Error`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong and where.
@@ -37,11 +39,14 @@ impl fmt::Display for Place {
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "each says what it is in its message")]
 pub enum Kind {
     #[error("cannot connect to {server}: {message}")]
     Connect { server: String, message: String },
     #[error("no trusted TLS connection to {server}: {message}")]
     Tls { server: String, message: String },
+    #[error("no login to {server}: {message}")]
+    Unproved { server: String, message: String, hint: &'static str },
     #[error("{server} refused the login: {message}")]
     Login { server: String, message: String },
     #[error("the connection to {server} was lost: {message}")]
@@ -50,6 +55,12 @@ pub enum Kind {
     SnapshotLost { server: String, message: String },
     #[error("the server answered error {code} ({state}): {message}")]
     Server { code: u16, state: String, message: String },
+    #[error("{0}")]
+    Setting(String),
+    #[error(
+        "the chunks of {table} do not go on: after the key {lower} comes {next}, which does not lie beyond it"
+    )]
+    Stuck { table: String, lower: String, next: String },
     #[error("the server sent something the protocol does not allow: {0}")]
     Protocol(String),
     #[error("column `{column}` has type {type_name}, which this engine does not read")]
@@ -64,6 +75,8 @@ pub enum Kind {
     Store { store: String, message: String },
     #[error("{path}: {message}")]
     Archive { path: String, message: String },
+    #[error("{0}: the snapshot was given up, so that nobody waits for it")]
+    GaveWay(String),
     #[error("{0}")]
     Mismatch(String),
     #[error("the plan is not valid: {0}")]
@@ -82,6 +95,7 @@ impl Error {
         self
     }
 
+    /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> &Kind {
         &self.kind
@@ -94,11 +108,15 @@ impl Error {
             Kind::Connect { .. } => "DJM-1101",
             Kind::Login { .. } => "DJM-1102",
             Kind::Lost { .. } | Kind::SnapshotLost { .. } => "DJM-1103",
-            Kind::Tls { .. } => "DJM-1104",
-            Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "DJM-1201",
+            Kind::Tls { .. } | Kind::Unproved { .. } => "DJM-1104",
+            Kind::GaveWay(_) => "DJM-1105",
+            Kind::Server { code, .. } if UNREACHABLE.contains(&code) => "DJM-1101",
+            Kind::Server { code, .. } if DENIED.contains(&code) => "DJM-1201",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "DJM-1202",
             Kind::Server { .. } => "DJM-1203",
+            Kind::Setting(_) => "DJM-1205",
             Kind::Protocol(_) => "DJM-1204",
+            Kind::Stuck { .. } => "DJM-1207",
             Kind::UnknownType { .. } => "DJM-1301",
             Kind::Value(_) => "DJM-1302",
             Kind::MissingTracking { .. } => "DJM-1401",
@@ -118,17 +136,20 @@ impl Error {
         match *self.kind {
             Kind::Connect { .. }
             | Kind::Tls { .. }
+            | Kind::Unproved { .. }
             | Kind::Login { .. }
             | Kind::Lost { .. }
             | Kind::SnapshotLost { .. } => "ConnectionFailed",
-            Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => "PermissionMissing",
+            Kind::Server { code, .. } if UNREACHABLE.contains(&code) => "ConnectionFailed",
+            Kind::Server { code, .. } if DENIED.contains(&code) => "PermissionMissing",
             Kind::Server { code: 1049 | 1051 | 1054 | 1146, .. } => "NotFound",
-            Kind::Server { .. } => "ServerError",
+            Kind::Server { .. } | Kind::Setting(_) | Kind::Stuck { .. } => "ServerError",
             Kind::UnknownType { .. } | Kind::Value(_) => "Unconvertible",
             Kind::MissingTracking { .. } | Kind::File { .. } => "ExternalMissing",
             Kind::Store { .. } => "StoreFailed",
             Kind::Archive { .. } => "ArchiveFailed",
             Kind::Mismatch(_) => "Mismatch",
+            Kind::GaveWay(_) => "GaveWay",
             Kind::Plan(_) => "InvalidArgument",
             Kind::Cancelled => "Interrupted",
             Kind::Protocol(_) | Kind::Internal(_) => "InternalError",
@@ -143,30 +164,24 @@ impl Error {
             Kind::Tls { .. } => {
                 "check ssl_mode, and that ssl_ca is the authority of the server's certificate"
             }
+            Kind::Unproved { hint, .. } => hint,
             Kind::Login { .. } => "check user, password and ssl_mode",
             Kind::Lost { .. } | Kind::SnapshotLost { .. } => {
                 "start the same call again when the server is back: finished chunks are not repeated"
             }
-            Kind::Server { code: 1044 | 1142 | 1143 | 1227 | 1370, .. } => {
-                "grant the privilege that the message names to this user, or connect as another"
-            }
-            Kind::Server { code: 1205 | 1213, .. } => {
-                "another session holds locks on these rows; start the same call again when it is done"
-            }
-            Kind::Server { code: 1153 | 1301, .. } => {
-                "raise max_allowed_packet on that server above the size of the largest row, then start the same call again"
-            }
-            Kind::Server { code: 1290 | 1792 | 1836, .. } => {
-                "the server takes no writes: set read_only and super_read_only OFF, or connect to the one that it replicates"
-            }
-            Kind::Server { code: 1114 | 1021, .. } => {
-                "the destination is full: make room, then start the same call again"
+            Kind::Server { code, ref message, .. } => return numbers::hint(code, message),
+            Kind::Setting(_) => crate::mysql::settings::REFUSAL_HINT,
+            Kind::Stuck { .. } => {
+                "nothing was read twice; look at the table with CHECK TABLE, and if a call is resumed, at whether its journal was changed"
             }
             Kind::MissingTracking { .. } => {
                 "0.14.6 cannot fetch this value either; set it to NULL or restore the row, or leave it out with a where_clause"
             }
             Kind::Store { .. } => {
                 "when that is mended, start the same call again: what is copied already is not copied again"
+            }
+            Kind::GaveWay(_) => {
+                "start the same call again when that statement is done: finished chunks are not repeated"
             }
             Kind::Cancelled => "start the same call again to go on: finished chunks are not repeated",
             _ => return None,
@@ -184,12 +199,16 @@ impl Error {
         }
     }
 
-    /// True if the same statement may succeed when it is tried again: lost connections, deadlocks, lock time-outs.
+    /// True if the same statement may succeed when it is tried again: lost connections, deadlocks, lock time-outs, a server
+    /// or a user with no connection left.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &*self.kind {
             Kind::Lost { .. } | Kind::Connect { .. } => true,
-            Kind::Server { code, .. } => matches!(code, 1205 | 1213 | 1040 | 1053 | 1077 | 1927 | 3024),
+            Kind::Server { code, message, .. } => {
+                matches!(code, 1205 | 1213 | 1040 | 1203 | 1226 | 1053 | 1077 | 1927 | 3024)
+                    && !numbers::is_hourly(*code, message)
+            }
             _ => false,
         }
     }
@@ -203,6 +222,13 @@ impl Error {
         }
     }
 
+    /// True if the server asked for the password itself and may not have it.
+    #[must_use]
+    pub fn is_unproved(&self) -> bool {
+        matches!(*self.kind, Kind::Unproved { .. })
+    }
+
+    /// True if the run was told to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.kind, Kind::Cancelled)
@@ -217,6 +243,7 @@ impl From<Kind> for Error {
 
 /// Adds a place to the error of a result.
 pub trait At<T> {
+    /// Names the place where an error happened: `lab.session`. The outermost comes first.
     fn at(self, place: impl FnOnce() -> String) -> Result<T>;
 }
 

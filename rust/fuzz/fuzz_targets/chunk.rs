@@ -34,10 +34,11 @@ fn run(input: &[u8]) -> Corpus {
     fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     fs::write(path, data).expect("written");
     table.chunks = vec![chunk];
-    let manifest = Manifest { tables: vec![table], totals, files: Vec::new(), ..ARCHIVE.clone() };
+    let manifest =
+        Manifest { tables: vec![table], totals, files: Vec::new(), objects: None, ..ARCHIVE.clone() };
     manifest.write(&Place::Folder(FOLDER.path().to_owned())).expect("written");
     let archive = PlaceSpec::Folder(FOLDER.path().to_owned());
-    let plan = CheckPlan { archive, subset: "all".into(), lanes: 1 };
+    let plan = CheckPlan { archive, subset: "all".into(), lanes: 1, memory_bytes: 64 << 20 };
     check(&plan, &Progress::default()).expect("problems, not errors");
     Corpus::Keep
 }

@@ -18,7 +18,30 @@ from unittest.mock import MagicMock
 import datajoint as dj
 
 # What only `make` needs: nothing of it is in a definition.
-UNUSED = ("element_interface", "pandas", "plotly", "pyopenephys", "quantities", "scipy", "tqdm")
+UNUSED = (
+    *(
+        "cv2",
+        "element_interface",
+        "ipywidgets",
+        "matplotlib",
+        "nd2",
+        "pandas",
+        "plotly",
+        "pyopenephys",
+        "quantities",
+        "scipy",
+    ),
+    *("ruamel", "skimage", "tifffile", "tqdm", "yaml"),
+)
+
+# What a lab adds of its own, by the attribute that identifies it.
+LOOKUPS = {
+    "SkullReference": "skull_reference",
+    "Equipment": "scanner",
+    "Device": "device",
+    "AnatomicalLocation": "anatomical_location",
+    "Implantation": "implant",
+}
 
 
 class Unused(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -44,8 +67,15 @@ def main() -> None:
     sys.meta_path.insert(0, Unused())
     from element_animal import subject
     from element_array_ephys import ephys_no_curation as ephys
+    from element_calcium_imaging import imaging_no_curation as imaging
+
+    # Its modules import each other; this order works.
+    from element_deeplabcut import train  # isort: skip
+    from element_deeplabcut import model  # isort: skip
     from element_event import trial
     from element_lab import lab
+    from element_miniscope import miniscope
+    from element_optogenetics import optogenetics
     from element_session import session_with_id as session
 
     lab.activate(f"{prefix}lab")
@@ -58,14 +88,20 @@ def main() -> None:
     session.activate(f"{prefix}session", linking_module=link)
     link.Session = session.Session  # type: ignore[attr-defined]
     trial.activate(f"{prefix}trial", f"{prefix}event", linking_module=link)
-    for name in ("ephys_root_data_dir", "session_directory", "processed_root_data_dir"):
-        setattr(link, f"get_{name}", lambda *_: "")
-    reference = type(
-        "SkullReference", (dj.Lookup,), {"definition": "skull_reference : varchar(60)"}
-    )
-    reference.__module__ = __name__
-    link.SkullReference = session.schema(reference)  # type: ignore[attr-defined]
+    for name in ("ephys", "imaging", "dlc", "miniscope", "processed"):
+        setattr(link, f"get_{name}_root_data_dir", lambda *_: "")
+    link.get_session_directory = link.get_image_files = lambda *_: ""  # type: ignore[attr-defined]
+    for name, attribute in LOOKUPS.items():
+        table = type(name, (dj.Lookup,), {"definition": f"{attribute} : varchar(60)"})
+        table.__module__ = __name__
+        setattr(link, name, session.schema(table))
     ephys.activate(f"{prefix}ephys", f"{prefix}probe", linking_module=link)
+    imaging.activate(f"{prefix}imaging", f"{prefix}scan", linking_module=link)
+    miniscope.activate(f"{prefix}miniscope", linking_module=link)
+    optogenetics.activate(f"{prefix}optogenetics", linking_module=link)
+    link.train = train  # type: ignore[attr-defined]
+    train.activate(f"{prefix}train", linking_module=link)
+    model.activate(f"{prefix}model", linking_module=link)
     print(json.dumps(columns(prefix)))
 
 

@@ -58,19 +58,22 @@ def _is_table(thing: Any) -> bool:
 
 
 def _rows(table: Any) -> list[dict[str, Any]]:
-    attributes = table.heading.attributes
-    special = any(
-        a.is_attachment or a.is_filepath or a.is_blob or a.adapter for a in attributes.values()
-    )
-    if not special:
-        return [
-            {name: _described(table, name, value) for name, value in row.items()}
-            for row in table.fetch(as_dict=True)
-        ]
-    # One value at a time: one that cannot be read must not hide the others.
+    # One at a time: a value that cannot be read must not hide the others.
+    alone = [
+        name
+        for name, a in table.heading.attributes.items()
+        if a.is_attachment or a.is_filepath or a.is_blob or a.adapter
+    ]
+    plain = [name for name in table.heading.names if name not in alone]
+    key = table.primary_key
     return [
-        {name: _value(table, key, name) for name in table.heading.names}
-        for key in table.fetch("KEY")
+        {
+            name: _value(table, {part: row[part] for part in key}, name)
+            if name in alone
+            else _described(table, name, row[name])
+            for name in table.heading.names
+        }
+        for row in table.proj(*plain).fetch(as_dict=True)
     ]
 
 

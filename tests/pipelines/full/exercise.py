@@ -34,6 +34,7 @@ def step(function: Step) -> Step:
 def main() -> int:
     parser = options.parser(__doc__ or "")
     parser.add_argument("--prefix", required=True, help="the new schemas' prefix")
+    parser.add_argument("--step", action="append", help="only this one, by its function's name")
     chosen = parser.parse_args()
     specs = json.loads(chosen.stores.read_text())
     failed = 0
@@ -48,6 +49,8 @@ def main() -> int:
         colony = dj.VirtualModule("colony", f"{chosen.prefix}_colony")
         imaging = dj.VirtualModule("imaging", f"{chosen.prefix}_imaging")
         for function in STEPS:
+            if chosen.step and function.__name__ not in chosen.step:
+                continue
             said = "OK     "
             try:
                 function(colony, imaging)

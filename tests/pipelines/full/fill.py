@@ -53,6 +53,7 @@ def _make(chosen: Any, specs: dict[str, Any]) -> dict[str, Any]:
 
     import dump
     import late
+
     import rows
 
     # 0.14.6 warns once for a reserved job; the rows are what is wanted.

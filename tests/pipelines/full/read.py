@@ -108,12 +108,13 @@ def _fetched(
             yield "primary key", expected["key"], list(heading.primary_key)
             return
         keys = free.keys()
+        # Values that are more than their column are fetched one by one, the others at once.
+        plain = {name for name, attribute in heading.attributes.items() if not attribute.codec}
+        whole = _whole(free.proj(*plain), expected["key"])
     except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
         yield "table", "readable", f"{type(error).__name__}: {error}"
         return
     by_key = {_key_text(expected["key"], row): row for row in expected["rows"]}
-    special = any(attribute.codec for attribute in heading.attributes.values())
-    whole = {} if special else _whole(free, expected["key"])
     for key in keys:
         described = {name: describe(value) for name, value in key.items()}
         text = _key_text(expected["key"], described)
@@ -122,8 +123,10 @@ def _fetched(
             yield text, "no such row", "a row"
             continue
         for name, was in row.items():
-            value = (lambda t=text, n=name: whole[t][n]) if not special else None
-            got = _value(free, key, name, was, value)
+            if name in plain:
+                got = _value(lambda t=text, n=name: whole[t][n], was)
+            else:
+                got = _value_alone(free, key, name, was)
             if got != was and not (was[0] == "unreadable" and got[0] != "error"):
                 yield f"{text} {name}", was, got
     for text in by_key:
@@ -142,20 +145,22 @@ def _key_text(key: list[str], row: dict[str, Any]) -> str:
     return json.dumps([row[name] for name in key], ensure_ascii=False)
 
 
-def _value(
-    free: Any, key: dict[str, Any], name: str, was: list[Any], at_hand: Callable[[], Any] | None
-) -> list[Any]:
+def _value_alone(free: Any, key: dict[str, Any], name: str, was: list[Any]) -> list[Any]:
     import datajoint as dj
 
     folder = tempfile.mkdtemp()
     dj.config["download_path"] = folder
     try:
-        value = at_hand() if at_hand else (free & key).proj(name).to_dicts()[0][name]
-        return json.loads(json.dumps(_described(value, was)))  # type: ignore[no-any-return]
-    except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
-        return ["error", f"{type(error).__name__}: {error}"]
+        return _value(lambda: (free & key).proj(name).to_dicts()[0][name], was)
     finally:
         shutil.rmtree(folder)
+
+
+def _value(fetch: Callable[[], Any], was: list[Any]) -> list[Any]:
+    try:
+        return json.loads(json.dumps(_described(fetch(), was)))  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001  (an error of any kind is a verdict)
+        return ["error", f"{type(error).__name__}: {error}"]
 
 
 def _described(value: Any, was: list[Any]) -> list[Any]:

@@ -15,10 +15,6 @@ import datajoint_migrate  # noqa: E402
 
 if how == "install":
     datajoint_migrate.install()
-
-import datajoint as dj  # noqa: E402
-
-if how == "install":
     from datajoint.migrate import (
         add_job_metadata_columns,
         check_migration_status,
@@ -46,6 +42,9 @@ else:
         verify_external_integrity,
         verify_schema_v20,
     )
+
+# After the functions: who loads DataJoint first is told by itself that its module is deprecated.
+import datajoint as dj  # noqa: E402
 
 account, address = url.removeprefix("mysql://").rstrip("/").split("@")
 dj.config["database.user"], dj.config["database.password"] = account.split(":")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from datajoint_migrate.console.report.story import Call, Story, TableStory
+from datajoint_migrate.words import counted
 
 # `yes` and `no` were found out; `open` could be, and was not yet; `yours` no program can know.
 YES, NO, OPEN, YOURS = "yes", "no", "open", "yours"
@@ -50,7 +51,11 @@ def _compared(tables: list[TableStory], what: str) -> Verdict:
     differing = [table.source for table in tables if table.state == "differs"]
     if differing:
         return NO, f"{commands}: {len(differing)} of {every} differ: " + ", ".join(differing[:5])
-    return YES, f"{commands}: {every}, {rows:,} rows, every column of every row equal on both sides"
+    return (
+        YES,
+        f"{commands}: {every}, {counted(rows, 'row')}, every column of every row equal on both"
+        " sides",
+    )
 
 
 def _queries(story: Story) -> Verdict:
@@ -66,7 +71,8 @@ def _computed(story: Story) -> Verdict:
         return YES, "there is no computed or imported table"
     state, by = _compared(tables, "computed or imported table")
     if state == YES:
-        by += f"; floats within {story.plan.get('tolerance')}; nothing was computed anew by 2.x"
+        again = f"within {story.plan.get('tolerance')} when compared again"
+        by += f"; floats bit for bit when copied, {again}; nothing was computed anew by 2.x"
     return state, by
 
 
@@ -114,7 +120,7 @@ def _errors(story: Story) -> Verdict:
     earlier = sum(call.outcome == "refused" for call in story.calls)
     return YES, (
         "run: the last one met no error"
-        + (f"; {earlier} earlier calls did" if earlier else "")
+        + (f"; {counted(earlier, 'earlier call')} did" if earlier else "")
         + "; the logs of servers and of your code are yours to read"
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from datajoint_migrate.console.meter import size, span
 from datajoint_migrate.console.report.chart import legend, speed_chart
@@ -18,23 +16,19 @@ from datajoint_migrate.console.report.checklist import (
     validation,
 )
 from datajoint_migrate.console.report.elements import Node, element
-from datajoint_migrate.console.report.graph import graph
+from datajoint_migrate.console.report.parts import anchor, chip, fixed, listed, section, table
+from datajoint_migrate.console.report.standing import (
+    DONE,
+    NOT,
+    PART,
+    afterwards,
+    now,
+    stages,
+)
 from datajoint_migrate.console.report.story import Call, Story, TableStory
+from datajoint_migrate.words import counted, difference
 
 SHOWN_DIFFERENCES = 20
-COLOURS = {
-    "equal": "good",
-    "done": "good",
-    "dry run": "calm",
-    "waiting": "calm",
-    "copied": "wait",
-    "begun": "wait",
-    "stopped": "wait",
-    "broken off": "wait",
-    "differs": "bad",
-    "different": "bad",
-    "refused": "bad",
-}
 CHECKED = {
     YES: ("checked", "good"),
     NO: ("not so", "bad"),
@@ -44,32 +38,40 @@ CHECKED = {
 MEANT = {
     "broken off": "killed, or still at work when this page was made",
     "refused": "ended by an error",
-    "stopped": "stopped on request; the same command goes on",
+    "stopped": "stopped on request; the same command resumes it",
     "different": "came to its end, and found differences or something missing",
+    "looked": "only looked; nothing was changed",
+    "not ready": "only looked: something is missing",
 }
+STAGE = {DONE: ("✓", "good"), PART: ("…", "wait"), NOT: ("–", "calm")}
 
 
-def verdict(story: Story) -> tuple[str, str]:
-    """One sentence about where the migration stands, and its colour."""
-    tables = story.tables.values()
-    run = story.last("run")
-    differing = sum(table.state == "differs" for table in tables)
-    last = story.calls[-1]
-    if differing:
-        return f"{differing} of {len(tables)} tables differ from production.", "bad"
-    if last.outcome == "refused":
-        return f"{last.command} ended with an error: {(last.error or {}).get('message')}", "bad"
-    if run is None or not story.tables:
-        if last.outcome in ("stopped", "broken off"):
-            return f"{last.command} is not finished; the same command goes on.", "wait"
-        return "Nothing was migrated yet.", "calm"
-    if story.runs[-1].outcome in ("stopped", "broken off"):
-        return "The last run is not finished; the same command goes on.", "wait"
-    if any(table.comparison is None for table in tables):
-        return "Not every table is compared.", "wait"
-    if not (run.result or {}).get("compatible"):
-        return "Every value is equal, and 2.x would meet the issues below.", "bad"
-    return "Every value is equal on both sides, and 2.x finds everything it needs.", "good"
+def standing(story: Story) -> Node:
+    """What is production, and what is behind the migration."""
+    steps = []
+    for stage in stages(story):
+        mark, colour = STAGE[stage.state]
+        steps.append(
+            element(
+                "li",
+                element("b", f"{mark} {stage.name}"),
+                element("span", stage.said),
+                class_=colour,
+            )
+        )
+    said = afterwards(story)
+    return element(
+        "div",
+        element("p", now(story), class_="now"),
+        element("ol", steps, class_="stages"),
+        element("p", said, class_="soft") if said else None,
+    )
+
+
+def contents(titles: Iterable[str]) -> Node:
+    """Links to the sections that are there."""
+    links = [element("li", element("a", title, href=f"#{anchor(title)}")) for title in titles]
+    return element("nav", element("ul", links), aria_label="contents")
 
 
 def summary(story: Story) -> Node:
@@ -103,23 +105,45 @@ def calls(story: Story) -> Node:
         code = (call.error or {}).get("code")
         rows.append(
             (
-                _fixed(call.began[:19].replace("T", " ")),
-                [element("code", call.command), _said(call)],
-                _number(span(call.seconds)),
-                _chip(call.outcome),
-                [
+                fixed(call.began[:19].replace("T", " ")),
+                element("div", element("code", call.command), _said(call)),
+                span(call.seconds),
+                chip(call.outcome),
+                element(
+                    "div",
                     told,
                     f" ({code})" if code else None,
                     element("div", f"→ {hint}", class_="soft") if hint else None,
-                ],
+                ),
             )
         )
-    return _section("Calls", _table(("began (UTC)", "command", "#took", "outcome", ""), rows))
+    return section("Calls", table(("began (UTC)", "command", "#took", "outcome", ""), rows))
 
 
 def _said(call: Call) -> str:
     words = [str(value) for value in call.said.values() if isinstance(value, str | int) and value]
     return " " + " ".join(words) if words else ""
+
+
+def settings(story: Story) -> Node | None:
+    """The servers and what the plan asked for, as the last call that decided something had it."""
+    plan = story.plan
+    rows = [
+        (end, element("code", one["address"]), one.get("version", ""), one.get("user", ""))
+        for end, one in (plan.get("servers") or {}).items()
+    ]
+    options = plan.get("options") or {}
+    packages = list(dict.fromkeys(call.package for call in story.calls if call.package))
+    if not rows and not options and not packages:
+        return None
+    return section(
+        "Servers and options",
+        table(("", "server", "version", "user"), rows) if rows else None,
+        listed(
+            [f"{name} = {value}" for name, value in options.items()]
+            + [f"datajoint-migrate {version}" for version in packages]
+        ),
+    )
 
 
 def problems(story: Story) -> Node | None:
@@ -129,98 +153,28 @@ def problems(story: Story) -> Node | None:
         if call.command != "run":
             issues += [str(each) for each in (call.result or {}).get("issues", ())]
     unique = list(dict.fromkeys(map(str, issues)))
-    return _section("Issues", _list(unique)) if unique else None
+    return section("Issues", listed(unique)) if unique else None
 
 
 def notes(story: Story) -> Node | None:
     said = story.notes()
-    return _section("Skipped, changed or left behind", _list(said)) if said else None
-
-
-def tables(story: Story) -> Node | None:
-    if not story.tables:
-        return None
-    rows = [
-        (
-            [
-                element("b", table.about["class"]),
-                element("br"),
-                element("small", table.source),
-                [element("br"), element("small", table.about["comment"])]
-                if table.about["comment"]
-                else None,
-            ],
-            element("small", table.destination),
-            _chip(table.state),
-            _number("" if table.rows is None else f"{table.rows:,}"),
-            _number(size(table.bytes) if table.bytes else ""),
-            _number(span(table.seconds) if table.bytes else ""),
-            element("td", (table.comparison or {}).get("digest") or "", class_="mono"),
-        )
-        for table in story.tables.values()
-    ]
-    head = ("table", "copy", "state", "#rows", "#moved", "#copied in", "digest of all rows")
-    lead = element(
-        "p",
-        "The digest is the sum of the hashes of production's rows as they were compared; an equal "
-        "table has the same on both sides. Tables are copied at the same time, so their times "
-        "overlap. What was copied inside the server is counted in bytes by its statistics.",
-        class_="soft",
-    )
-    return _section("Tables", lead, _table(head, rows))
+    return section("Skipped, changed or left behind", listed(said)) if said else None
 
 
 def differences(story: Story) -> Node | None:
     found = [table for table in story.tables.values() if table.state == "differs"]
     if not found:
         return None
-    return _section("Differences", [_differences(table) for table in found])
+    return section("Differences", [_differences(table) for table in found])
 
 
-def _differences(table: TableStory) -> list[Node]:
-    listed = (table.comparison or {})["discrepancies"]
-    more = len(listed) - SHOWN_DIFFERENCES
-    said = [json.dumps(one, ensure_ascii=False, default=str) for one in listed[:SHOWN_DIFFERENCES]]
-    if more > 0 or (table.comparison or {}).get("truncated"):
+def _differences(story: TableStory) -> list[Node]:
+    listed_ones = (story.comparison or {})["discrepancies"]
+    more = len(listed_ones) - SHOWN_DIFFERENCES
+    said = [difference(one, story.source) for one in listed_ones[:SHOWN_DIFFERENCES]]
+    if more > 0 or (story.comparison or {}).get("truncated"):
         said.append(f"and at least {max(more, 1):,} more: dj-migrate compare --table")
-    return [
-        element("h3", table.source),
-        element("ul", [element("li", element("code", one)) for one in said]),
-    ]
-
-
-def types(story: Story) -> Node | None:
-    changed: list[Any] = []
-    same: list[Any] = []
-    for table in story.tables.values():
-        for column in table.about["columns"]:
-            name = f"{table.about['class']}.{column['name']}"
-            before, after = column["before"], column["after"]
-            said = [column["comment"], *column["notes"]]
-            row = (
-                [element("b", name), element("br"), element("small", table.source)],
-                element("code", before),
-                element("code", after),
-                "; ".join(filter(None, said)),
-            )
-            (same if before == after else changed).append(row)
-    if not changed and not same:
-        return None
-    head = ("column", "0.14", "2.x", "comment")
-    parts: list[Any] = [
-        _table(head, changed)
-        if changed
-        else element("p", "No column changes its type or its marker.", class_="soft")
-    ]
-    if same:
-        parts.append(
-            element(
-                "details",
-                element("summary", f"{len(same):,} columns that stay as they are"),
-                _table(head, same),
-            )
-        )
-    return _section("Types", parts)
+    return [element("h3", story.source), element("ul", [element("li", one) for one in said])]
 
 
 def files(story: Story) -> Node | None:
@@ -239,12 +193,12 @@ def files(story: Story) -> Node | None:
         for one in stores
     ]
     moved = [
-        f"{call.command}, {call.began[:16].replace('T', ' ')}: {copied:,} files written"
+        f"{call.command}, {call.began[:16].replace('T', ' ')}: {counted(copied, 'file')} written"
         for call in story.calls
         if (copied := (call.result or {}).get("files_copied"))
     ]
-    return _section(
-        "External files", _table(("store", "kind", "files", "columns"), rows), _list(moved)
+    return section(
+        "External files", table(("store", "kind", "files", "columns"), rows), listed(moved)
     )
 
 
@@ -261,11 +215,11 @@ def speed(story: Story) -> Node | None:
         if (chart := speed_chart(moving, key, unit)) is not None
     ]
     if not charts:
-        return _section(
+        return section(
             "Speed",
             element("p", "No call ran long enough for a curve (two seconds).", class_="soft"),
         )
-    return _section(
+    return section(
         "Speed",
         legend(moving),
         [[element("h3", title), chart] for title, chart in charts],
@@ -275,19 +229,8 @@ def speed(story: Story) -> Node | None:
     )
 
 
-def keys(story: Story) -> Node | None:
-    if not story.tables:
-        return None
-    states = dict.fromkeys(table.state for table in story.tables.values())
-    return _section(
-        "Schema graph",
-        element("p", "Parents are left of what refers to them. ", [_chip(s) for s in states]),
-        element("div", graph(story.tables), class_="scroll"),
-    )
-
-
 def checklists(story: Story) -> Node:
-    return _section(
+    return section(
         "The guide’s checklists",
         element("h3", "Validation (phase 4)"),
         _checks(validation(story)),
@@ -309,51 +252,3 @@ def _checks(items: Iterable[Item]) -> Node:
         ],
         class_="checks",
     )
-
-
-def _section(title: str, *children: Any) -> Node:
-    return element("section", element("h2", title), *children)
-
-
-def _list(lines: Sequence[str]) -> Node | None:
-    return element("ul", [element("li", line) for line in lines]) if lines else None
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Node:
-    """A column whose name begins with `#` has numbers."""
-    return element(
-        "div",
-        element(
-            "table",
-            element(
-                "thead",
-                element(
-                    "tr",
-                    [
-                        element(
-                            "th", name.lstrip("#"), class_="number" if name[:1] == "#" else None
-                        )
-                        for name in head
-                    ],
-                ),
-            ),
-            element("tbody", [element("tr", [_cell(cell) for cell in row]) for row in rows]),
-        ),
-        class_="scroll",
-    )
-
-
-def _cell(cell: Any) -> Node:
-    return cell if isinstance(cell, Node) and cell.tag == "td" else element("td", cell)
-
-
-def _number(text: str) -> Node:
-    return element("td", text, class_="number")
-
-
-def _fixed(text: str) -> Node:
-    return element("td", text, class_="fixed")
-
-
-def _chip(state: str) -> Node:
-    return element("span", state, class_=f"chip {COLOURS.get(state, 'calm')}")

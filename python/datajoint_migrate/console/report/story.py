@@ -31,13 +31,15 @@ class Call:
 
     @property
     def outcome(self) -> str:
-        """done, dry run, different, refused (an error), stopped, or broken off."""
+        """done, dry run, looked, not ready, different, refused (an error), stopped, broken off."""
         if self.error is not None:
             return "stopped" if self.error.get("error") == "Interrupted" else "refused"
         if self.result is None:
             return "broken off"
         if "plan" in self.result and self.command in ("run", "sample"):
             return "dry run"
+        if self.command in ("cutover", "rollback") and not self.result.get("executed"):
+            return "not ready" if self.result.get("missing") else "looked"
         bad = (
             not self.result.get("match", True)
             or not self.result.get("compatible", True)
@@ -66,6 +68,11 @@ class TableStory:
     comparison: dict[str, Any] | None = None
     compared_by: str = ""
     begun: bool = False
+
+    @property
+    def schema(self) -> str:
+        """The source's schema."""
+        return self.source.partition(".")[0]
 
     @property
     def state(self) -> str:
@@ -198,6 +205,8 @@ def _tables(calls: list[Call]) -> dict[str, TableStory]:
     for call in calls:
         for about in (call.plan or {}).get("tables", ()):
             before = tables.get(about["source"])
+            if before is not None and _did_nothing(call):
+                continue
             tables[about["source"]] = story = TableStory(
                 about["source"], about["destination"], about
             )
@@ -222,6 +231,12 @@ def _tables(calls: list[Call]) -> dict[str, TableStory]:
                 tables[name].rows = comparison["row_count"]
                 tables[name].compared_by = call.command
     return tables
+
+
+def _did_nothing(call: Call) -> bool:
+    """Whether a call was refused before it moved a row: all is as the call before left it."""
+    moved = any(one.get("verb") == "copy" for one in call.progress)
+    return call.outcome == "refused" and not call.copied and not moved
 
 
 def _comparisons(call: Call) -> list[tuple[str, dict[str, Any]]]:

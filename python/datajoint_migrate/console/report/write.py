@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from datajoint_migrate._core import __version__
-from datajoint_migrate.console.report import sections
+from datajoint_migrate.console.report import schemas, sections
 from datajoint_migrate.console.report.elements import Node, document, element
+from datajoint_migrate.console.report.standing import verdict
 from datajoint_migrate.console.report.story import Story, read
 from datajoint_migrate.errors import InvalidArgument
+from datajoint_migrate.results import ReportResult
+from datajoint_migrate.words import counted
 
 GENERATOR = "datajoint-migrate report"
 # A page that may load nothing: what it shows is in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def write_report(record: str | Path | Iterable[str | Path], to: str | Path) -> dict[str, Any]:
+def write_report(record: str | Path | Iterable[str | Path], to: str | Path) -> ReportResult:
     """Write a report on a migration: one HTML page, of all that its record tells.
 
     `record` is what the commands that take a plan file keep beside it (`migration.jsonl`), what
@@ -35,10 +41,10 @@ def write_report(record: str | Path | Iterable[str | Path], to: str | Path) -> d
     text = document(_page(story))
     _refuse_others(target)
     try:
-        target.write_text(text, encoding="utf-8")
+        _write(target, text)
     except OSError as error:
         raise InvalidArgument(f"{target} cannot be written: {error.strerror}") from None
-    sentence, colour = sections.verdict(story)
+    sentence, colour = verdict(story)
     return {
         "file": str(target),
         "bytes": len(text.encode()),
@@ -49,8 +55,25 @@ def write_report(record: str | Path | Iterable[str | Path], to: str | Path) -> d
     }
 
 
+def _write(target: Path, text: str) -> None:
+    """Beside its place and then into it: whoever reads it sees the old page or the new one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        if target.exists():
+            shutil.copymode(target, name)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
 def _refuse_others(target: Path) -> None:
     try:
+        # A pipe would be waited for, and a link lead into another file.
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise InvalidArgument(f"{target} is no plain file", hint="write to another file")
         with target.open(encoding="utf-8", errors="replace") as file:
             start = file.read(2000)
     except FileNotFoundError:
@@ -64,9 +87,12 @@ def _refuse_others(target: Path) -> None:
 
 
 def _page(story: Story) -> Node:
-    title = ", ".join(f"{old} → {new}" for old, new in story.schemas.items()) or "Migration"
-    sentence, colour = sections.verdict(story)
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    title = _title(story)
+    sentence, colour = verdict(story)
+    made = datetime.now(UTC)
+    here = made.astimezone()
+    local = "" if here.utcoffset() == made.utcoffset() else here.strftime(" (%H:%M %Z)")
+    when = made.strftime("%Y-%m-%d %H:%M UTC") + local
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     head = element(
         "head",
@@ -78,26 +104,49 @@ def _page(story: Story) -> Node:
         element("style", style),
     )
     odd = story.unreadable
+    parts = [
+        section(story)
+        for section in (
+            # What needs a decision comes first.
+            sections.differences,
+            sections.problems,
+            schemas.graphs,
+            schemas.tables,
+            sections.checklists,
+            sections.notes,
+            schemas.types,
+            sections.files,
+            sections.settings,
+            sections.calls,
+            sections.speed,
+        )
+    ]
+    there = [part for part in parts if part is not None]
     body = element(
         "main",
         element("h1", title),
-        element("p", f"DataJoint 0.14 → 2.x, reported {made}", class_="soft"),
+        element(
+            "p",
+            f"DataJoint 0.14 → 2.x, reported {when} by datajoint-migrate {__version__}",
+            class_="soft",
+        ),
         element("div", sentence, class_=f"banner {colour}"),
+        sections.standing(story),
         sections.summary(story),
-        sections.calls(story),
-        sections.problems(story),
-        sections.differences(story),
-        sections.checklists(story),
-        sections.tables(story),
-        sections.keys(story),
-        sections.types(story),
-        sections.files(story),
-        sections.notes(story),
-        sections.speed(story),
+        sections.contents(str(part[0].text) for part in there),
+        there,
         element(
             "footer",
-            f"datajoint-migrate {__version__}; {len(story.calls)} calls in the record"
-            + (f"; {odd} lines of it could not be read" if odd else ""),
+            f"{counted(len(story.calls), 'call')} in the record"
+            + (f"; {counted(odd, 'line')} of it could not be read" if odd else ""),
         ),
     )
     return element("html", head, element("body", body), lang="en")
+
+
+def _title(story: Story) -> str:
+    if not story.schemas:
+        return "Migration"
+    if len(story.schemas) == 1:
+        return " → ".join(next(iter(story.schemas.items())))
+    return f"{len(story.schemas):,} schemas, {counted(len(story.tables), 'table')} → DataJoint 2.x"

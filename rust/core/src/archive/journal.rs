@@ -8,16 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{ChunkFile, VERSION, failed};
 use super::place::{Holds, Place};
 use crate::error::{Kind, Result};
-use crate::files::bucket::Bucket;
+use crate::stores::bucket::Bucket;
+use crate::stores::temporary::prove_plain;
 
 /// The journal in a folder.
 pub const JOURNAL: &str = "journal.jsonl";
@@ -54,8 +57,11 @@ pub struct Made(pub Option<ChunkFile>);
 /// A chunk that an earlier run had planned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<C> {
+    /// Its place among the chunks of its table.
     pub number: u64,
+    /// Its range.
     pub bounds: C,
+    /// What it came to; nothing if it was not done.
     pub done: Option<Made>,
 }
 
@@ -96,24 +102,31 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
         }
         let (lines, text) = Lines::open(place)?;
         let mut said = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        let head = said.next().map(serde_json::from_slice::<Line<C>>);
         let mut former = HashMap::new();
-        let mine = match head {
-            None | Some(Err(_)) => false,
-            Some(Ok(Line::Archive { version, schema: of, server: on })) => {
+        match said.next().map(|line| (line, serde_json::from_slice::<Line<C>>(line))) {
+            None => {}
+            Some((_, Ok(Line::Archive { version, schema: of, server: on }))) => {
                 if of != schema || on != server {
                     let message = format!("an unfinished archive of `{of}` on {on} is there already");
                     return Err(failed(shown, message));
                 }
-                version == VERSION
+                if version != VERSION {
+                    let message = format!("an unfinished archive of version {version} is there already");
+                    return Err(failed(shown, message));
+                }
             }
-            Some(Ok(_)) => return Err(failed(shown, "its journal cannot be read")),
-        };
-        if mine {
-            // A line that was cut, and all that may follow it, are planned again.
-            said.map_while(|line| serde_json::from_slice(line).ok())
-                .for_each(|line| remember(&mut former, line));
+            // The very line that this call would write, cut: a call was killed while it began.
+            Some((line, Err(_)))
+                if text.len() == line.len() && Line::<C>::head(schema, server)?.starts_with(line) => {}
+            // Nothing is written to, and nothing swept from, what somebody else keeps under the same name.
+            Some(_) => {
+                let message =
+                    "there is a journal that is not one of an archive in the making: choose another place";
+                return Err(failed(shown, message));
+            }
         }
+        // A line that was cut, and all that may follow it, are planned again.
+        said.map_while(|line| serde_json::from_slice(line).ok()).for_each(|line| remember(&mut former, line));
         if let Lines::File { file, .. } = &lines {
             file.set_len(0).map_err(|error| failed(JOURNAL, error))?;
         }
@@ -124,7 +137,7 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
 
     /// Writes the journal anew, without lines that were cut.
     fn begin(&self, schema: &str, server: &str) -> Result<()> {
-        self.put(&Line::Archive { version: VERSION, schema: schema.into(), server: server.into() })?;
+        self.lines()?.put(&Line::<C>::head(schema, server)?)?;
         for (table, chunks) in &self.former {
             for entry in chunks.entries.values() {
                 self.planned(table, &chunks.plan, entry.number, &entry.bounds)?;
@@ -142,15 +155,7 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
     }
 
     fn put(&self, line: &Line<C>) -> Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(|error| Kind::Internal(error.to_string()))?;
-        text.push(b'\n');
-        match &mut *self.lines()? {
-            Lines::File { file, .. } => file.write_all(&text).map_err(|error| failed(JOURNAL, error)),
-            Lines::Objects { waiting, .. } => {
-                waiting.extend_from_slice(&text);
-                Ok(())
-            }
-        }
+        self.lines()?.put(&line.text()?)
     }
 
     /// What earlier runs had planned of a table, in order; nothing if its definition has changed since.
@@ -159,11 +164,13 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
         chunks.map(|chunks| chunks.entries.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// Notes that a chunk of a table is about to be written. `plan` stands for the table's definition.
     pub fn planned(&self, table: &str, plan: &str, number: u64, bounds: &C) -> Result<()> {
         let bounds = bounds.clone();
         self.put(&Line::Planned { table: table.into(), plan: plan.into(), number, bounds })
     }
 
+    /// Notes that a chunk is done, and its file, if it has rows; on the disk when this returns.
     pub fn done(&self, table: &str, number: u64, file: Option<&ChunkFile>) -> Result<()> {
         self.put(&Line::Done { table: table.into(), number, file: file.cloned() })?;
         self.lines()?.settle()
@@ -180,7 +187,30 @@ impl<C: Serialize + DeserializeOwned + Clone> Journal<C> {
     }
 }
 
+impl<C: Serialize> Line<C> {
+    fn text(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self).map_err(|error| Kind::Internal(error.to_string()))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// The first line.
+    fn head(schema: &str, server: &str) -> Result<Vec<u8>> {
+        Self::Archive { version: VERSION, schema: schema.into(), server: server.into() }.text()
+    }
+}
+
 impl Lines {
+    fn put(&mut self, text: &[u8]) -> Result<()> {
+        match self {
+            Self::File { file, .. } => file.write_all(text).map_err(|error| failed(JOURNAL, error)),
+            Self::Objects { waiting, .. } => {
+                waiting.extend_from_slice(text);
+                Ok(())
+            }
+        }
+    }
+
     /// The journal that is there, and what it says.
     fn open(place: &Place) -> Result<(Self, Vec<u8>)> {
         let mut text = Vec::new();
@@ -191,7 +221,11 @@ impl Lines {
                 fs::create_dir_all(root).map_err(fail)?;
                 let path = root.join(JOURNAL);
                 let mut options = OpenOptions::new();
-                let mut file = options.create(true).read(true).append(true).open(&path).map_err(fail)?;
+                options.create(true).read(true).append(true);
+                // Never through a link into another file, and without waiting for what is no file.
+                options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+                let mut file = options.open(&path).map_err(fail)?;
+                prove_plain(&file.metadata().map_err(fail)?).map_err(fail)?;
                 if file.try_lock().is_err() {
                     return Err(failed(shown, "another backup writes to this folder"));
                 }
@@ -201,6 +235,9 @@ impl Lines {
             Place::Bucket(bucket, _) => {
                 let mut next = 0;
                 for path in pieces(bucket)? {
+                    if number_of(&path).is_none() {
+                        return Err(failed(bucket.place(&path), "this is no object of an archive's journal"));
+                    }
                     text.extend_from_slice(&bucket.get(&path)?.1);
                     next = next.max(number_of(&path).map_or(0, |number| number + 1));
                 }
@@ -235,13 +272,17 @@ impl Lines {
     fn remove(&mut self) -> Result<()> {
         match self {
             Self::File { path, .. } => fs::remove_file(path).map_err(|error| failed(JOURNAL, error)),
-            Self::Objects { bucket, .. } => pieces(bucket)?.iter().try_for_each(|path| bucket.remove(path)),
+            Self::Objects { bucket, .. } => pieces(bucket)?
+                .iter()
+                .filter(|path| number_of(path).is_some())
+                .try_for_each(|path| bucket.remove(path)),
         }
     }
 }
 
 fn number_of(path: &str) -> Option<u64> {
-    path.strip_prefix(PIECES)?.strip_prefix('/')?.split('-').next()?.parse().ok()
+    let name = path.strip_prefix(PIECES)?.strip_prefix('/')?.strip_suffix(".jsonl")?;
+    name.split_once('-')?.0.parse().ok()
 }
 
 /// The journal's objects in a bucket, in their order.
@@ -310,6 +351,37 @@ mod tests {
         assert!(journal.former("t", "other").is_empty());
         drop(journal);
         assert!(Journal::<String>::open(&place, "other", "s").is_err());
+        let _ = fs::remove_dir_all(&root);
+    }
+
+    #[test]
+    fn a_journal_of_something_else_is_refused_and_stays_as_it_is() {
+        let root = std::env::temp_dir().join(format!("djm-foreign-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("tables/mine")).expect("made");
+        fs::write(root.join("tables/mine/x"), "x").expect("written");
+        let place = Place::Folder(root.clone());
+        let path = root.join(JOURNAL);
+        let other =
+            format!("{{\"archive\":{{\"version\":{},\"schema\":\"lab\",\"server\":\"s\"}}}}", VERSION + 1);
+        for text in [
+            "{\"day\": 1, \"entry\": \"slept\"}\n{}\n",
+            "dear diary",
+            "{\"archive\":{}}\n",
+            "\u{0}",
+            other.as_str(),
+        ] {
+            fs::write(&path, text).expect("written");
+            let Err(error) = Journal::<String>::open(&place, "lab", "s") else { panic!("{text} was taken") };
+            assert_eq!(error.code(), "DJM-1406");
+            assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        }
+        let head = Line::<String>::head("lab", "s").expect("JSON");
+        for end in [0, 1, 10, head.len() - 1, head.len()] {
+            fs::write(&path, &head[..end]).expect("written");
+            assert!(Journal::<String>::open(&place, "lab", "s").is_ok(), "a call was killed at byte {end}");
+        }
+        assert!(root.join("tables/mine/x").exists());
         let _ = fs::remove_dir_all(&root);
     }
 }

@@ -8,38 +8,56 @@ use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use super::objects::ObjectsFile;
 use super::place::{Holds, Place, inside};
 use crate::error::{Error, Kind, Result};
 
+/// The file that makes a folder of chunk files an archive.
 pub const MANIFEST: &str = "manifest.json";
+/// What a manifest begins with.
 pub const FORMAT: &str = "datajoint-migrate archive";
+/// The version that is written and read.
 pub const VERSION: u32 = 1;
 /// Ends a manifest, with the BLAKE3 hash of all that is before it: definitions and programs have no other hash.
 const SEAL: &str = ",\n  \"blake3\": \"";
 const SEAL_END: &str = "\"\n}";
-/// A manifest of 100,000 chunk files has about 40 MB.
-const MAX_MANIFEST: u64 = 1 << 30;
+/// A manifest of 100,000 chunk files has about 40 MB; one of ten million objects had 4 GB before they got a file of their
+/// own. What is written is held to it as what is read is: an archive that nobody can read is none.
+const MAX_MANIFEST: u64 = 8 << 30;
 
+/// What an archive holds: written last, and sealed by its own hash.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Always `FORMAT`.
     pub format: String,
+    /// Always `VERSION`.
     pub version: u32,
     /// The program that wrote it, and its version.
     pub tool: String,
     /// The server it was read from, and its version.
     pub server: String,
+    /// The version as the server says it.
     pub server_version: String,
+    /// The schema that was backed up.
     pub schema: String,
+    /// The schema's default character set.
     pub charset: String,
+    /// The schema's default collation.
     pub collation: String,
+    /// The instant that the rows are of.
     pub snapshot: Snapshot,
+    /// Every table, in the order in which it was read.
     pub tables: Vec<Table>,
     /// Views, triggers, routines and events, as Python describes them.
     #[serde(default)]
     pub programs: serde_json::Value,
-    /// External files that came along.
+    /// External files that came along, as archives had them before they had a file for them.
     #[serde(default)]
     pub files: Vec<StoredFile>,
+    /// The file that names those that came along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsFile>,
+    /// The sums over all tables and objects.
     pub totals: Totals,
 }
 
@@ -50,58 +68,88 @@ pub struct Snapshot {
     pub kind: String,
     /// When it was opened, by the server's clock, in UTC.
     pub time: Option<String>,
+    /// Where the server's log stood then: the name of its file.
     pub binlog_file: Option<String>,
+    /// Where in that file, in bytes.
     pub binlog_position: Option<u64>,
+    /// The transactions that the server had executed then.
     pub gtid: Option<String>,
 }
 
+/// The sums over an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
+    /// How many tables.
     pub tables: u64,
+    /// How many rows, of all tables.
     pub rows: u64,
+    /// How many chunk files.
     pub chunks: u64,
+    /// Bytes of the chunk files.
     pub bytes: u64,
+    /// How many objects of external stores.
     pub files: u64,
+    /// Bytes of those objects.
     pub file_bytes: u64,
 }
 
+/// A table of an archive.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Table {
+    /// Its name on the server.
     pub name: String,
     /// What SHOW CREATE TABLE said.
     pub create: String,
+    /// All columns in their order, computed ones included.
     pub columns: Vec<Column>,
+    /// The primary key's columns in its order; empty if there is none.
     pub primary_key: Vec<String>,
     /// The columns of the unique index along which the table was cut; empty if it has none.
     pub key: Vec<String>,
+    /// The name of that index.
     pub index: Option<String>,
+    /// How many rows, of all chunks.
     pub rows: u64,
+    /// Bytes of its chunk files.
     pub bytes: u64,
     /// The sum of the hashes of all rows, in hexadecimal.
     pub digest: String,
+    /// Its chunk files, in the order of the key.
     pub chunks: Vec<ChunkFile>,
 }
 
 /// A column, with the names of `information_schema`.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Column {
+    /// Its name.
     pub name: String,
+    /// The whole type: `int unsigned`.
     pub column_type: String,
+    /// The type's first word: `int`.
     pub data_type: String,
+    /// The character set of text.
     pub charset: Option<String>,
+    /// The collation of text.
     pub collation: Option<String>,
+    /// NULL is allowed.
     pub nullable: bool,
+    /// The default as text.
     pub default: Option<String>,
+    /// Such as `on update CURRENT_TIMESTAMP`.
     #[serde(default)]
     pub extra: String,
+    /// The comment of the column, in which `DataJoint` keeps its own type.
     #[serde(default)]
     pub comment: String,
     /// The server computes it: it is in no chunk file.
     #[serde(default)]
     pub generated: bool,
+    /// `SELECT *` leaves it out.
     #[serde(default)]
     pub invisible: bool,
+    /// The server numbers its rows.
     #[serde(default)]
     pub auto_increment: bool,
 }
@@ -111,7 +159,9 @@ pub struct Column {
 pub struct ChunkFile {
     /// Below the archive, its parts separated by `/`.
     pub path: String,
+    /// How many rows.
     pub rows: u64,
+    /// Of the file.
     pub bytes: u64,
     /// Of the file.
     pub blake3: String,
@@ -122,11 +172,15 @@ pub struct ChunkFile {
 /// An object of an external store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
+    /// Below the archive, its parts separated by `/`.
     pub path: String,
+    /// The store's name in 0.14.6.
     pub store: String,
     /// The object's own path in its store.
     pub object: String,
+    /// Of the object.
     pub bytes: u64,
+    /// Of the object, in hexadecimal.
     pub blake3: String,
 }
 
@@ -177,9 +231,7 @@ impl Manifest {
             }
         }
         let size = place.size(MANIFEST)?;
-        if size > MAX_MANIFEST {
-            return Err(failed(MANIFEST, format!("{size} bytes are no manifest")));
-        }
+        fits(size)?;
         let mut text = Vec::new();
         place.read(MANIFEST)?.read_to_end(&mut text).map_err(|error| failed(MANIFEST, error))?;
         Self::parse(&text)
@@ -266,6 +318,16 @@ impl Manifest {
             totals.files += 1;
             totals.file_bytes = totals.file_bytes.saturating_add(file.bytes);
         }
+        if let Some(file) = &self.objects {
+            inside(&file.path)?;
+            let stores: HashSet<_> = file.stores.iter().collect();
+            let is_true = file.rows > 0 && !stores.is_empty() && stores.len() == file.stores.len();
+            if !paths.insert(file.path.as_str()) || !is_hex(&file.blake3, 64) || !is_true {
+                return bad(format!("what is said of {} cannot be", file.path));
+            }
+            totals.files = totals.files.saturating_add(file.rows);
+            totals.file_bytes = totals.file_bytes.saturating_add(file.file_bytes);
+        }
         if totals != self.totals {
             return bad("its parts do not add up to its totals".into());
         }
@@ -276,6 +338,7 @@ impl Manifest {
     pub fn write(&self, place: &Place) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| Kind::Internal(error.to_string()))?;
         seal(&mut text);
+        fits(text.len() as u64)?;
         let mut draft = place.draft(MANIFEST)?;
         draft.file.write_all(&text).map_err(|error| failed(MANIFEST, error))?;
         draft.keep()?;
@@ -287,6 +350,17 @@ impl Manifest {
 struct Head {
     format: String,
     version: u32,
+}
+
+/// An error for a manifest that would be longer than one may be, when it is written and when it is read.
+fn fits(size: u64) -> Result<()> {
+    if size <= MAX_MANIFEST {
+        return Ok(());
+    }
+    let message = format!(
+        "has {size} bytes, of {MAX_MANIFEST} that a manifest may have: make archives of fewer schemas or without files"
+    );
+    Err(failed(MANIFEST, message))
 }
 
 /// Makes the hash of the object `text` its last member.
@@ -304,7 +378,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= 64 && !name.contains('\0')
 }
 
-fn is_hex(text: &str, length: usize) -> bool {
+pub(super) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -369,6 +443,13 @@ mod tests {
         refused("/tables/0/name", "".into());
         refused("/tables/0/key/0", "other".into());
         refused("/tables", serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_may_be_written_is_what_may_be_read() {
+        assert!(fits(MAX_MANIFEST).is_ok());
+        let said = fits(MAX_MANIFEST + 1).expect_err("refused").to_string();
+        assert!(said.contains("make archives of fewer"), "{said}");
     }
 
     #[test]

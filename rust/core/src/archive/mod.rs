@@ -2,6 +2,7 @@
 
 pub mod journal;
 pub mod manifest;
+pub mod objects;
 pub mod place;
 pub mod read;
 pub mod write;

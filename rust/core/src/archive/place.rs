@@ -4,33 +4,64 @@
 //! comes before it is read. An archive may be larger than this machine's disk; a chunk file is not.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tempfile::tempfile;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use tempfile::{tempfile, tempfile_in};
 
 use super::journal::{JOURNAL, PIECES};
 use super::manifest::{MANIFEST, failed};
 use crate::error::{Error, Result};
-use crate::files::bucket::Bucket;
-use crate::files::store::{Opened, Store, StoreSpec};
+use crate::stores::bucket::Bucket;
+use crate::stores::store::{Opened, Store, StoreSpec};
+use crate::stores::temporary::{FILE, FOLDER, Temporary, Wanted, open_plain, prove_plain};
 
 const MAX_PATH: usize = 4096;
 
 /// A place as a plan names it: the path of a folder, or a store in a bucket.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum PlaceSpec {
+    /// A folder of this machine.
     Folder(PathBuf),
+    /// A folder or a bucket, as stores are named.
     Store(StoreSpec),
 }
 
+// Of one that is untagged only that it is no place would be said, and not what is wrong with it.
+impl<'de> Deserialize<'de> for PlaceSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = PlaceSpec;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("the path of a folder, or a store")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> std::result::Result<PlaceSpec, E> {
+                Ok(PlaceSpec::Folder(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<PlaceSpec, A::Error> {
+                StoreSpec::deserialize(MapAccessDeserializer::new(map)).map(PlaceSpec::Store)
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
+/// Where an archive lies.
 #[derive(Debug, Clone)]
 pub enum Place {
+    /// A folder of this machine.
     Folder(PathBuf),
+    /// A bucket, and what drives its requests.
     Bucket(Bucket, Arc<Opened>),
 }
 
@@ -40,8 +71,11 @@ pub enum Place {
 pub enum Holds {
     /// Not even a folder.
     Nothing,
+    /// A folder without anything in it.
     Empty,
+    /// An archive whose writing was interrupted.
     Unfinished,
+    /// An archive that is whole.
     Archive,
     /// A file, or files that are no archive.
     Other,
@@ -49,17 +83,19 @@ pub enum Holds {
 
 /// A file in the making: it has its name only when it is whole.
 pub struct Draft {
+    /// Where the contents go.
     pub file: File,
     path: String,
     at: At,
 }
 
 enum At {
-    Folder { temporary: PathBuf, place: PathBuf },
+    Folder(Temporary),
     Bucket(Bucket),
 }
 
 impl Place {
+    /// Opens a bucket, or takes a folder's path, which need not be there yet.
     pub fn open(spec: &PlaceSpec) -> Result<Self> {
         match spec {
             PlaceSpec::Folder(folder) | PlaceSpec::Store(StoreSpec::File { location: folder, .. }) => {
@@ -84,6 +120,7 @@ impl Place {
         }
     }
 
+    /// Looks what lies there.
     pub fn holds(&self) -> Result<Holds> {
         let fail = |error: io::Error| failed(self.shown(), error);
         match self {
@@ -142,18 +179,26 @@ impl Place {
         let relative = inside(path)?;
         let (file, at) = match self {
             Self::Folder(root) => {
-                let place = root.join(relative);
-                if let Some(folder) = place.parent() {
-                    fs::create_dir_all(folder).map_err(fail)?;
-                }
-                let mut name = place.file_name().unwrap_or_default().to_owned();
-                name.push(".tmp");
-                let temporary = place.with_file_name(name);
-                (File::create(&temporary).map_err(fail)?, At::Folder { temporary, place })
+                fs::create_dir_all(root).map_err(fail)?;
+                let relative = Path::new(relative);
+                // Among the files of an archive in the making there are none but its own.
+                let wanted = Wanted { root, relative, mode: FILE, folders: &|_| FOLDER, replaces: true };
+                let temporary = Temporary::create(&wanted).map_err(fail)?;
+                (temporary.file.try_clone().map_err(fail)?, At::Folder(temporary))
             }
             Self::Bucket(bucket, _) => (tempfile().map_err(fail)?, At::Bucket(bucket.clone())),
         };
         Ok(Draft { file, path: path.to_owned(), at })
+    }
+
+    /// A file without a name that is gone when it is closed, for what `path` is made of: where the archive is to be there
+    /// is room.
+    pub(super) fn scratch(&self, path: &str) -> Result<File> {
+        let made = match self {
+            Self::Folder(root) => fs::create_dir_all(root).and_then(|()| tempfile_in(root)),
+            Self::Bucket(..) => tempfile(),
+        };
+        made.map_err(|error| failed(path, error))
     }
 
     /// Makes the names of new files in a folder of the archive durable, as services do by themselves.
@@ -195,9 +240,9 @@ impl Draft {
     /// Gives the file its name, when the disk or the service has all of it.
     pub fn keep(mut self) -> Result<()> {
         let fail = |error: io::Error| failed(&self.path, error);
-        match &self.at {
-            At::Folder { temporary, place } => {
-                self.file.sync_data().and_then(|()| fs::rename(temporary, place)).map_err(fail)
+        match self.at {
+            At::Folder(temporary) => {
+                self.file.sync_data().and_then(|()| temporary.name()).map(drop).map_err(fail)
             }
             At::Bucket(bucket) => {
                 self.file.rewind().map_err(fail)?;
@@ -221,16 +266,14 @@ pub fn inside(path: &str) -> Result<&str> {
 fn plain(root: &Path, path: &str) -> Result<File> {
     let full = root.join(inside(path)?);
     let metadata = fs::symlink_metadata(&full).map_err(|error| missing(path, &error))?;
-    if !metadata.is_file() {
-        return Err(failed(path, "is no plain file"));
-    }
+    prove_plain(&metadata).map_err(|error| failed(path, error))?;
     let inside = fs::canonicalize(&full)
         .and_then(|real| Ok(real.starts_with(fs::canonicalize(root)?)))
         .map_err(|error| failed(path, error))?;
     if !inside {
         return Err(failed(path, "this path leads out of the archive"));
     }
-    File::open(&full).map_err(|error| missing(path, &error))
+    open_plain(&full).map_err(|error| missing(path, &error))
 }
 
 fn missing(path: &str, error: &io::Error) -> Error {

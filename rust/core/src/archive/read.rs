@@ -5,7 +5,9 @@ use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 
 use super::manifest::{ChunkFile, failed};
 use super::place::Place;
@@ -20,8 +22,14 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Opens the file at `path` below the archive; nothing of it is believed yet.
     pub fn open(place: &Place, path: &str) -> Result<Self> {
         Ok(Self { path: path.to_owned(), file: place.read(path)? })
+    }
+
+    /// A file that is open.
+    pub(super) fn of(path: &str, file: File) -> Self {
+        Self { path: path.to_owned(), file }
     }
 
     /// Proves its size and its BLAKE3.
@@ -78,8 +86,15 @@ fn size(found: u64, path: &str, bytes: u64) -> Result<()> {
 /// The batches of a chunk file.
 pub struct Chunk {
     path: String,
+    file: File,
+    metadata: ArrowReaderMetadata,
+    batch_bytes: u64,
+    /// The group of rows that is read next.
+    next: usize,
     reader: Option<ParquetRecordBatchReader>,
     left: u64,
+    left_of_group: u64,
+    failed: bool,
 }
 
 impl Opened {
@@ -87,34 +102,89 @@ impl Opened {
     pub fn chunk(&self, file: &ChunkFile, batch_bytes: usize) -> Result<Chunk> {
         let path = &file.path;
         let opened = self.file()?;
-        let build = || -> Result<ParquetRecordBatchReader> {
-            let fail = |error: &dyn std::fmt::Display| damaged(path, error);
-            let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| fail(&error))?;
-            let groups = builder.metadata().row_groups();
+        let load = || -> Result<ArrowReaderMetadata> {
+            let metadata = ArrowReaderMetadata::load(&opened, ArrowReaderOptions::new());
+            let metadata = metadata.map_err(|error| damaged(path, &error))?;
+            let groups = metadata.metadata().row_groups();
             let rows = groups.iter().map(|group| i128::from(group.num_rows())).sum::<i128>();
-            if rows != i128::from(file.rows) {
+            if rows != i128::from(file.rows) || groups.iter().any(|group| group.num_rows() < 0) {
                 return Err(failed(path, format!("{rows} rows where the manifest says {}", file.rows)));
             }
-            let raw = groups.iter().map(|group| group.total_byte_size().max(0) as u64).sum::<u64>();
-            let row_bytes = raw / file.rows.max(1) + 1;
-            let rows = (batch_bytes as u64 / row_bytes).clamp(1, 1 << 16) as usize;
-            builder.with_batch_size(rows).build().map_err(|error| fail(&error))
+            Ok(metadata)
         };
-        Ok(Chunk { path: path.clone(), reader: Some(guarded(path, build)?), left: file.rows })
+        let metadata = guarded(path, load)?;
+        Ok(Chunk {
+            path: path.clone(),
+            file: opened,
+            metadata,
+            batch_bytes: batch_bytes as u64,
+            next: 0,
+            reader: None,
+            left: file.rows,
+            left_of_group: 0,
+            failed: false,
+        })
     }
 }
 
 impl Chunk {
+    /// What the rows of a group take in memory: all of them, and one on the average.
+    fn size(&self, group: usize) -> (u64, u64) {
+        let group = &self.metadata.metadata().row_groups()[group];
+        let all = group.total_byte_size().max(0) as u64;
+        (all, all / (group.num_rows().max(1) as u64) + 1)
+    }
+
+    /// What the next batch takes, if that is a row larger than a batch: those have a group of their own.
+    #[must_use]
+    pub fn ahead(&self) -> Option<u64> {
+        let group = if self.left_of_group > 0 { self.next.checked_sub(1)? } else { self.next };
+        if group >= self.metadata.metadata().num_row_groups() {
+            return None;
+        }
+        let (_, row) = self.size(group);
+        (row > self.batch_bytes).then_some(row)
+    }
+
+    fn open(&mut self) -> Result<bool> {
+        while self.left_of_group == 0 {
+            let Some(group) = self.metadata.metadata().row_groups().get(self.next) else { return Ok(false) };
+            self.left_of_group = group.num_rows().max(0) as u64;
+            let rows = (self.batch_bytes / self.size(self.next).1).clamp(1, 1 << 16) as usize;
+            let path = self.path.as_str();
+            let (file, metadata, next) = (&self.file, &self.metadata, self.next);
+            let build = || {
+                let file = file.try_clone().map_err(|error| failed(path, error))?;
+                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
+                builder
+                    .with_row_groups(vec![next])
+                    .with_batch_size(rows)
+                    .build()
+                    .map_err(|error| damaged(path, &error))
+            };
+            self.reader = Some(guarded(path, build)?);
+            self.next += 1;
+        }
+        Ok(true)
+    }
+
     fn step(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(reader) = &mut self.reader else { return Ok(None) };
+        if self.failed || !self.open()? {
+            return Ok(None);
+        }
         let path = self.path.as_str();
+        let Some(reader) = &mut self.reader else { return Ok(None) };
         let batch = guarded(path, || reader.next().transpose().map_err(|error| damaged(path, &error)))?;
         let rows = batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
-        let expected = if batch.is_some() { rows <= self.left } else { self.left == 0 };
-        if !expected {
+        if rows == 0 || rows > self.left_of_group || rows > self.left {
             return Err(failed(path, "it has another number of rows than it says"));
         }
         self.left -= rows;
+        self.left_of_group -= rows;
+        if self.left_of_group == 0 {
+            // What it holds of the group is given back before anybody works on the rows.
+            self.reader = None;
+        }
         Ok(batch)
     }
 }
@@ -125,7 +195,7 @@ impl Iterator for Chunk {
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step();
         if step.is_err() {
-            self.reader = None;
+            (self.reader, self.failed) = (None, true);
         }
         step.transpose()
     }

@@ -23,9 +23,10 @@ use parquet::schema::types::ColumnPath;
 
 use super::manifest::failed;
 use super::place::{Draft, Place};
+use crate::batch::bytes_of;
 use crate::error::Result;
 
-const LEVEL: i32 = 1;
+pub(super) const LEVEL: i32 = 1;
 const PAGE: usize = 1 << 20;
 /// How much of a column is compressed to see whether it is worth it.
 const SAMPLE: usize = 1 << 18;
@@ -33,10 +34,22 @@ const SAMPLE: usize = 1 << 18;
 const WORTH: (usize, usize) = (19, 20);
 
 /// Counts and hashes what is written.
-struct Hashing {
+pub(super) struct Hashing {
     draft: Draft,
     hasher: blake3::Hasher,
     bytes: u64,
+}
+
+impl Hashing {
+    pub(super) fn begin(place: &Place, path: &str) -> Result<Self> {
+        Ok(Self { draft: place.draft(path)?, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+
+    /// Gives the file its name; its size and its BLAKE3.
+    pub(super) fn keep(self) -> Result<(u64, String)> {
+        self.draft.keep()?;
+        Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
+    }
 }
 
 impl Write for Hashing {
@@ -62,7 +75,9 @@ pub struct ChunkWriter {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
+    /// Of the file.
     pub bytes: u64,
+    /// Of the file, in hexadecimal.
     pub blake3: String,
 }
 
@@ -71,17 +86,22 @@ impl ChunkWriter {
     /// memory is written.
     pub fn create(place: &Place, path: &str, first: &RecordBatch, group_bytes: usize) -> Result<Self> {
         let fail = |error: &dyn std::fmt::Display| failed(path, error);
-        let hashing = Hashing { draft: place.draft(path)?, hasher: blake3::Hasher::new(), bytes: 0 };
+        let hashing = Hashing::begin(place, path)?;
         let properties = properties(first).map_err(|error| fail(&error))?;
         let writer =
             ArrowWriter::try_new(hashing, first.schema(), Some(properties)).map_err(|error| fail(&error))?;
         Ok(Self { path: path.to_owned(), writer, group_bytes })
     }
 
-    /// Adds rows, in columns like those of the first batch.
+    /// Adds rows, in columns like those of the first batch. A row of which a group would be full has one of its own, so that
+    /// whoever reads knows beforehand what it takes.
     pub fn batch(&mut self, batch: &RecordBatch) -> Result<()> {
+        let is_large = batch.num_rows() == 1 && bytes_of(batch) > self.group_bytes;
+        if is_large && self.writer.in_progress_rows() > 0 {
+            self.writer.flush().map_err(|error| failed(&self.path, error))?;
+        }
         self.writer.write(batch).map_err(|error| failed(&self.path, error))?;
-        if self.writer.memory_size() > self.group_bytes {
+        if is_large || self.writer.memory_size() > self.group_bytes {
             self.writer.flush().map_err(|error| failed(&self.path, error))?;
         }
         Ok(())
@@ -91,16 +111,14 @@ impl ChunkWriter {
     pub fn finish(self) -> Result<Written> {
         let path = self.path;
         let hashing = self.writer.into_inner().map_err(|error| failed(&path, error))?;
-        let written =
-            Written { bytes: hashing.bytes, blake3: hashing.hasher.finalize().to_hex().to_string() };
-        hashing.draft.keep()?;
-        Ok(written)
+        let (bytes, blake3) = hashing.keep()?;
+        Ok(Written { bytes, blake3 })
     }
 }
 
 fn properties(first: &RecordBatch) -> parquet::errors::Result<WriterProperties> {
     let zstd = Compression::ZSTD(ZstdLevel::try_new(LEVEL)?);
-    let row_bytes = first.get_array_memory_size() / first.num_rows().max(1);
+    let row_bytes = bytes_of(first) / first.num_rows().max(1);
     let mut builder = WriterProperties::builder()
         .set_compression(zstd)
         .set_data_page_size_limit(PAGE)

@@ -15,16 +15,20 @@ use md5::{Digest, Md5};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::tracked::Tracked;
+use super::tracking::Tracked;
+use crate::batch::calendar::push_datetime;
 use crate::error::{Kind, Result};
 use crate::mysql::names::{qualified, quote};
-use crate::mysql::types::push_datetime;
 
+/// What an external column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PointerKind {
+    /// A packed value.
     Blob,
+    /// A file with a name.
     Attach,
+    /// A file with a path of its own.
     Filepath,
 }
 
@@ -40,21 +44,29 @@ pub enum Layout {
 
 /// What is known of an external column beside its values.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pointer {
+    /// What the column holds.
     pub kind: PointerKind,
     /// The 2.x name of the store.
     pub store: String,
+    /// The schema of the tracking table.
     pub tracking_schema: String,
+    /// The tracking table, `~external_<store>`.
     pub tracking_table: String,
     /// The 0.14.6 schema, which begins the path of its objects.
     pub source_schema: String,
     /// The schema's final name, which begins the path of copied objects.
     pub schema: String,
+    /// Where the objects lie after the migration.
     pub layout: Layout,
+    /// How many characters of its name each folder of an object's path takes in 0.14.6.
     #[serde(default)]
     pub source_subfolding: Vec<usize>,
+    /// The same in 2.x.
     #[serde(default)]
     pub destination_subfolding: Vec<usize>,
+    /// What the paths of copied objects begin with.
     #[serde(default = "hash_prefix")]
     pub hash_prefix: String,
     /// Added to the names of copied objects, for those that 2.x's collector must not list.
@@ -69,11 +81,17 @@ fn hash_prefix() -> String {
 /// A row of a tracking table (`~external_<store>`).
 #[derive(Debug, Clone)]
 pub struct Tracking<'a> {
+    /// What pointers hold.
     pub hash: [u8; 16],
+    /// Bytes of the object.
     pub size: u64,
+    /// The name of an attached file, in utf8mb4.
     pub attachment_name: Option<&'a [u8]>,
+    /// The path of a file that has one of its own, in utf8mb4.
     pub filepath: Option<&'a [u8]>,
+    /// The MD5 of the contents, where the name is not it.
     pub contents_hash: Option<[u8; 16]>,
+    /// When the row was written, in microseconds since 1970.
     pub timestamp_micros: i64,
 }
 
@@ -86,7 +104,7 @@ pub fn base32(hash: &[u8; 16]) -> String {
     BASE32_NOPAD.encode(hash).to_ascii_lowercase()
 }
 
-fn folded(name: &str, folds: &[usize]) -> String {
+pub(super) fn folded(name: &str, folds: &[usize]) -> String {
     let mut path = String::new();
     let mut rest = name;
     for &fold in folds {
@@ -110,6 +128,7 @@ impl Pointer {
         )
     }
 
+    /// The join that brings the tracking row of a column's pointer, under the name `e<index>`.
     #[must_use]
     pub fn join(&self, column: &str, index: usize) -> String {
         let tracking = qualified(&self.tracking_schema, &self.tracking_table);
@@ -135,6 +154,12 @@ impl Pointer {
     #[must_use]
     pub fn object_hash(&self, row: &Tracking<'_>) -> [u8; 16] {
         if self.is_legacy(row) { row.contents_hash.unwrap_or(row.hash) } else { row.hash }
+    }
+
+    /// Whether the path of an object says what its contents are: then other contents are damage.
+    #[must_use]
+    pub fn is_named_by_contents(&self, row: &Tracking<'_>) -> bool {
+        self.kind != PointerKind::Filepath && (self.layout == Layout::Hash || !self.is_legacy(row))
     }
 
     /// Where 0.14.6 keeps the object, relative to its store's location.
@@ -242,6 +267,7 @@ pub struct TrackingColumns<'a> {
 }
 
 impl<'a> TrackingColumns<'a> {
+    /// The columns of `TRACKING`, in their order.
     pub fn new(columns: &'a [ArrayRef]) -> Result<Self> {
         let sizes = columns.get(1).and_then(|sizes| sizes.as_primitive_opt::<UInt64Type>());
         let times = columns.get(5).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());

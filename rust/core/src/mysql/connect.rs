@@ -1,10 +1,9 @@
-//! Connecting: address, TLS and login. Cryptography and the login plugins come from `rustls` and `mysql_common`.
+//! Connecting: address and login. The login plugins come from `mysql_common`.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_common::auth::plugins::{ChallengeResponsePlugin, Context, Response};
@@ -12,20 +11,14 @@ use mysql_common::constants::CapabilityFlags as Cap;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest};
 use mysql_common::proto::MySerialize;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
-};
 use serde::Deserialize;
 
+use super::numbers::{LOGIN_REFUSED, UNREACHABLE};
 use super::query::{Connection, server_error};
+use super::trust::{Way, asks_for_password, first_answer};
 use super::wire::{Transport, Wire};
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Error, Kind, Result};
+use crate::secret::Secret;
 
 const MAX_PACKET: u32 = 1 << 30;
 const UTF8MB4_GENERAL_CI: u8 = 45;
@@ -35,33 +28,57 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SslMode {
+    /// Never encrypted.
     Disabled,
+    /// Encrypted where the server offers it, sockets excepted; to whoever answers.
     #[default]
     Preferred,
+    /// Encrypted, or not at all; to whoever answers.
     Required,
+    /// Encrypted to a server whose certificate an authority has signed.
     VerifyCa,
+    /// The same, and the certificate has the host's name.
     VerifyIdentity,
 }
 
 /// Where a server is and how to log in. The password never appears in `Debug`.
 #[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Server {
+    /// A name or an address.
     pub host: String,
+    /// 3306 unless it is said.
     #[serde(default = "default_port")]
     pub port: u16,
+    /// The account.
     pub user: String,
+    /// The account's password.
     #[serde(default)]
-    pub password: String,
+    pub password: Secret,
+    /// The path of a socket, in place of host and port.
     #[serde(default)]
     pub unix_socket: Option<String>,
+    /// Whether it is encrypted, and to whom.
     #[serde(default)]
     pub ssl_mode: SslMode,
+    /// A file with the certificates of the authorities that are trusted (PEM).
     #[serde(default)]
     pub ssl_ca: Option<String>,
+    /// A file with this side's certificate (PEM).
     #[serde(default)]
     pub ssl_cert: Option<String>,
+    /// A file with this side's key (PEM).
     #[serde(default)]
     pub ssl_key: Option<String>,
+    /// Gives the password to a server that has not proved who it is.
+    #[serde(default)]
+    pub trust_server: bool,
+    /// A file with the public key of the server (PEM), for a password without TLS.
+    #[serde(default)]
+    pub server_public_key_path: Option<String>,
+    /// Lets accounts log in by `mysql_clear_password`, over an encrypted connection.
+    #[serde(default)]
+    pub enable_cleartext_plugin: bool,
     /// Seconds without a byte after which the server is asked whether the session still works.
     #[serde(default = "default_read_timeout")]
     pub read_timeout: u64,
@@ -105,42 +122,47 @@ impl Server {
 
     /// A connection for one short question: any silence ends it.
     pub(super) fn connect_briefly(&self) -> Result<Connection> {
-        if self.ssl_mode == SslMode::Preferred && (self.unix_socket.is_some() || self.is_loopback()) {
-            // What never leaves the machine gains nothing from encryption, but an account may demand it.
-            match self.connect_once(false) {
-                Err(error) if matches!(error.server_code(), Some(1045 | 3159)) => {}
-                done => return done.map_err(|error| self.login_error(error)),
+        let preferred = self.ssl_mode == SslMode::Preferred;
+        // An account that demands TLS refuses in the words of a wrong password, and servers count refused logins. So TLS
+        // comes first, also within the machine, and what the server refused is not tried again.
+        let encrypt = self.ssl_mode != SslMode::Disabled && !(preferred && self.unix_socket.is_some());
+        let first = match self.connect_once(encrypt) {
+            // TLS that cannot be begun with a server of this machine: nobody has logged in yet.
+            Err(error) if preferred && self.is_loopback() && matches!(error.kind(), Kind::Tls { .. }) => {
+                self.connect_once(false)
             }
-            if self.unix_socket.is_some() {
-                return self.connect_once(false).map_err(|error| self.login_error(error));
-            }
-        }
-        self.connect_once(self.ssl_mode != SslMode::Disabled).map_err(|error| self.login_error(error))
+            done => done,
+        };
+        first.map_err(|error| self.login_error(error))
     }
 
     fn login_error(&self, error: Error) -> Error {
         match error.kind() {
-            Kind::Server { code: 1045 | 1698 | 3159 | 1862 | 4151, message, .. } => {
+            Kind::Server { code, message, .. } if *code == 3159 || LOGIN_REFUSED.contains(code) => {
                 Kind::Login { server: self.name(), message: message.clone() }.into()
             }
             _ => error,
         }
     }
 
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
     }
 
-    fn failed(&self, error: &impl ToString) -> Error {
+    pub(super) fn failed(&self, error: &impl ToString) -> Error {
         Kind::Connect { server: self.name(), message: error.to_string() }.into()
     }
 
-    fn untrusted(&self, error: &impl ToString) -> Error {
+    pub(super) fn untrusted(&self, error: &impl ToString) -> Error {
         Kind::Tls { server: self.name(), message: error.to_string() }.into()
     }
 
     fn open(&self) -> Result<Transport> {
+        #[cfg(any(test, fuzzing))]
+        if let Some(dialled) = super::memory::dial(&self.host) {
+            return dialled.map(Transport::Memory).map_err(|error| self.failed(&error));
+        }
         if let Some(path) = &self.unix_socket {
             return UnixStream::connect(path).map(Transport::Unix).map_err(|error| self.failed(&error));
         }
@@ -165,10 +187,14 @@ impl Server {
         wire.begin();
         let packet = wire.read()?.to_vec();
         if packet.first() == Some(&0xff) {
-            return Err(self.failed(&server_error(&packet)));
+            let error = server_error(&packet);
+            // A server that has no place for us is there all the same: who judges a silence must know.
+            return match error.server_code() {
+                Some(code) if UNREACHABLE.contains(&code) => Err(error).at(|| self.name()),
+                _ => Err(self.failed(&error)),
+            };
         }
-        let handshake: HandshakePacket<'_> =
-            ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
+        let handshake = greeted(&packet).map_err(|error| self.failed(&error))?;
         let mut capabilities = Cap::CLIENT_PROTOCOL_41
             | Cap::CLIENT_LONG_PASSWORD
             | Cap::CLIENT_LONG_FLAG
@@ -208,10 +234,10 @@ impl Server {
         capabilities: Cap,
         encrypted: bool,
     ) -> Result<()> {
-        let mut plugin = plugin;
-        let mut login = Login { server: self, nonce, encrypted };
+        let mut plugin = first_answer(plugin);
+        let mut login = Login { server: self, nonce, encrypted, way: None };
         let mut procedure = plugin.init().map_err(|error| self.failed(&error))?;
-        let first = run(&mut procedure, &login, None)?;
+        let first = run(&mut procedure, &mut login, &plugin, None)?;
         let attributes = HashMap::from([("program_name".to_owned(), "datajoint-migrate".to_owned())]);
         let response = HandshakeResponse::new(
             Some(first.data().unwrap_or_default().to_vec()),
@@ -235,18 +261,16 @@ impl Server {
                     let switch: AuthSwitchRequest<'_> =
                         ParseBuf(&packet).parse(()).map_err(|error| self.failed(&error))?;
                     plugin = switch.auth_plugin().into_owned();
-                    if matches!(plugin, AuthPlugin::MysqlClearPassword) && !encrypted {
-                        return Err(self.failed(
-                            &"the server asks for the password in clear over an unencrypted connection",
-                        ));
-                    }
+                    self.knows(&name_of(&plugin))?;
                     login.nonce = switch.plugin_data().to_vec();
+                    login.way = None;
                     procedure = plugin.init().map_err(|error| self.failed(&error))?;
-                    let response = run(&mut procedure, &login, None)?;
+                    let response = run(&mut procedure, &mut login, &plugin, None)?;
                     wire.write(response.data().unwrap_or_default())?;
                 }
                 Some(0x01) => {
-                    if let Some(answer) = run(&mut procedure, &login, Some(&packet[1..]))?.data() {
+                    if let Some(answer) = run(&mut procedure, &mut login, &plugin, Some(&packet[1..]))?.data()
+                    {
                         wire.write(answer)?;
                     }
                 }
@@ -254,91 +278,28 @@ impl Server {
             }
         }
     }
-
-    fn encrypt(&self, transport: Transport) -> Result<Transport> {
-        let Transport::Tcp(stream) = transport else {
-            return Err(self.untrusted(&"only TCP connections are encrypted"));
-        };
-        let config = self.tls_config()?;
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| self.untrusted(&error))?;
-        let session =
-            ClientConnection::new(Arc::new(config), name).map_err(|error| self.untrusted(&error))?;
-        let mut tls = StreamOwned::new(session, stream);
-        while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock).map_err(|error| self.untrusted(&error))?;
-        }
-        Ok(Transport::Tls(Box::new(tls)))
-    }
-
-    fn tls_config(&self) -> Result<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| self.untrusted(&error))?;
-        let verifier: Arc<dyn ServerCertVerifier> = match self.ssl_mode {
-            SslMode::VerifyCa | SslMode::VerifyIdentity => {
-                let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider)
-                    .build()
-                    .map_err(|error| self.untrusted(&error))?;
-                if self.ssl_mode == SslMode::VerifyIdentity { inner } else { Arc::new(AnyName(inner)) }
-            }
-            _ => Arc::new(AnyCertificate(provider)),
-        };
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        match (&self.ssl_cert, &self.ssl_key) {
-            (Some(certificate), Some(key)) => {
-                let chain = certificates(certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| self.untrusted(&error))
-            }
-            _ => Ok(builder.with_no_client_auth()),
-        }
-    }
-
-    fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &self.ssl_ca {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| file_error(path, &error))?;
-            }
-        } else {
-            for certificate in rustls_native_certs::load_native_certs().certs {
-                // One unreadable certificate of the system must not keep the others from being used.
-                let _ = roots.add(certificate);
-            }
-        }
-        Ok(roots)
-    }
-}
-
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let file = std::fs::File::open(path).map_err(|error| file_error(path, &error))?;
-    CertificateDer::pem_reader_iter(BufReader::new(file))
-        .collect::<Result<_, _>>()
-        .map_err(|error| file_error(path, &error))
-}
-
-fn file_error(path: &str, error: &impl ToString) -> Error {
-    Kind::File { path: path.to_owned(), message: error.to_string() }.into()
 }
 
 struct Login<'a> {
     server: &'a Server,
     nonce: Vec<u8>,
     encrypted: bool,
+    /// How the password itself may go, once it was asked for and allowed.
+    way: Option<Way>,
 }
 
 impl Context for &Login<'_> {
     fn pass(&self) -> &[u8] {
-        self.server.password.as_bytes()
+        self.server.password.reveal().as_bytes()
     }
 
     fn is_ipc_transport(&self) -> bool {
-        self.server.unix_socket.is_some()
+        false
     }
 
+    /// By this the plugins decide whether they give the password in clear.
     fn is_tls_transport(&self) -> bool {
-        self.encrypted
+        self.way == Some(Way::Clear)
     }
 
     fn scramble(&self) -> &[u8] {
@@ -346,7 +307,21 @@ impl Context for &Login<'_> {
     }
 
     fn server_key_pem(&self) -> Option<&[u8]> {
-        None
+        match &self.way {
+            Some(Way::Sealed(key)) => key.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// What the server greets with. Of the length that it says of its challenge `mysql_common` takes eight, as a signed byte.
+fn greeted(packet: &[u8]) -> io::Result<HandshakePacket<'_>> {
+    let version = memchr::memchr(0, packet.get(1..).unwrap_or_default()).unwrap_or_default();
+    match packet.get(version + 22) {
+        Some(length @ 0x80..) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("a challenge of {length} bytes")))
+        }
+        _ => ParseBuf(packet).parse(()),
     }
 }
 
@@ -360,103 +335,174 @@ fn challenge(nonce: &[u8]) -> &[u8] {
 
 fn run(
     procedure: &mut impl ChallengeResponsePlugin,
-    login: &Login<'_>,
+    login: &mut Login<'_>,
+    plugin: &AuthPlugin<'_>,
     message: Option<&[u8]>,
 ) -> Result<Response> {
+    let name = name_of(plugin);
+    if login.way.is_none() && asks_for_password(&name, message) {
+        login.way = Some(login.server.may_have_password(&name, login.encrypted)?);
+    }
+    let login = &*login;
+    let key = match (&login.way, message) {
+        // What is longer than a word of the plugin is the key that was asked for.
+        (Some(Way::Sealed(None)), Some(key)) if key.len() > 1 => Some(login.server.checked_key(key)?),
+        _ => None,
+    };
     procedure
-        .run(login, message.unwrap_or_else(|| challenge(&login.nonce)))
+        .run(login, key.as_deref().or(message).unwrap_or_else(|| challenge(&login.nonce)))
         .map_err(|error| login.server.failed(&error))
 }
 
-/// Encrypts to whoever answers: `preferred` and `required` protect against listeners, not against impostors.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn name_of(plugin: &AuthPlugin<'_>) -> String {
+    String::from_utf8_lossy(plugin.as_bytes()).into_owned()
 }
 
-/// Checks the certificate's issuer but not its name (`verify_ca`).
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
 
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
+    use super::*;
+    use crate::mysql::memory::{Event, Memory, VERSION, error, greeting, listen, ok};
+
+    type Heard = Arc<Mutex<Vec<Vec<u8>>>>;
+
+    /// A server that greets with this plugin and gives its answers in turn, whatever is said.
+    fn answering(plugin: &'static str, answers: Vec<Vec<Event>>) -> (Server, Heard) {
+        let heard = Heard::default();
+        let told = heard.clone();
+        let server = listen(move |number| {
+            let (told, mut answers) = (told.clone(), answers.clone().into_iter());
+            Ok(Memory::new(vec![greeting(number, plugin)], move |packet| {
+                told.lock().expect("no test panicked").push(packet.to_vec());
+                answers.next().unwrap_or_default()
+            }))
+        });
+        (server, heard)
+    }
+
+    fn with_password(server: Server) -> Server {
+        Server { password: serde_json::from_str("\"s3cret\"").expect("a secret"), ..server }
+    }
+
+    fn refused(server: &Server) -> Error {
+        server.connect().err().expect("no connection")
+    }
+
+    fn switch(plugin: &str) -> Event {
+        Event::Packet([b"\xfe", plugin.as_bytes(), b"\0abcdefghijklmnopqrst\0"].concat())
+    }
+
+    fn holds(packet: &[u8], word: &[u8]) -> bool {
+        packet.windows(word.len()).any(|part| part == word)
+    }
+
+    #[test]
+    fn whoever_is_let_in_has_the_session_that_the_server_says() {
+        let (server, heard) = answering("caching_sha2_password", vec![vec![ok(0, 0)]]);
+        let connection = server.connect().expect("let in");
+        assert_eq!((connection.id, connection.version.as_str()), (1, "9.7.4"));
+        assert!(!connection.is_mariadb());
+        let heard = heard.lock().expect("no test panicked");
+        assert!(holds(&heard[0], b"u\0") && holds(&heard[0], b"datajoint-migrate"));
+        assert_eq!(server.name(), format!("u@{}:3306", server.host));
+    }
+
+    #[test]
+    fn a_login_proves_the_password_and_does_not_give_it() {
+        for plugin in ["caching_sha2_password", "mysql_native_password"] {
+            let (server, heard) = answering(plugin, vec![vec![ok(0, 0)]]);
+            with_password(server).connect().expect("let in");
+            let heard = heard.lock().expect("no test panicked");
+            assert!(!holds(&heard[0], b"s3cret") && holds(&heard[0], plugin.as_bytes()));
+        }
+        // Switched to another, it proves it to the new challenge.
+        let switched = vec![vec![switch("mysql_native_password")], vec![ok(0, 0)]];
+        let (server, heard) = answering("caching_sha2_password", switched);
+        with_password(server).connect().expect("let in");
+        let heard = heard.lock().expect("no test panicked");
+        let proof = mysql_common::auth::plugins::mysql_native_password::scramble_native(
+            b"abcdefghijklmnopqrst",
+            b"s3cret",
+        );
+        assert_eq!(Some(heard[1].as_slice()), proof.as_ref().map(<[u8; 20]>::as_slice));
+    }
+
+    #[test]
+    fn a_server_that_has_proved_nothing_does_not_get_the_password_itself() {
+        for asks in [switch("mysql_clear_password"), switch("sha256_password"), Event::Packet(vec![1, 4])] {
+            let (server, heard) = answering("caching_sha2_password", vec![vec![asks], vec![ok(0, 0)]]);
+            let error = refused(&with_password(server));
+            assert!(!matches!(error.kind(), Kind::Lost { .. } | Kind::Internal(_)), "{error}");
+            let heard = heard.lock().expect("no test panicked");
+            assert_eq!(heard.len(), 1, "nothing is said after that");
+            assert!(!holds(&heard[0], b"s3cret"));
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+    #[test]
+    fn a_refusal_says_who_was_refused_and_is_not_tried_again() {
+        let denied = vec![vec![error(1045, "Access denied")]];
+        let (server, heard) = answering("caching_sha2_password", denied);
+        let error = refused(&server);
+        assert!(matches!(error.kind(), Kind::Login { .. }), "{error}");
+        assert!(error.to_string().contains(&server.name()) && !error.is_transient());
+        assert_eq!(heard.lock().expect("no test panicked").len(), 1);
+        let (server, _) =
+            answering("caching_sha2_password", vec![vec![switch("authentication_of_tomorrow")]]);
+        assert!(refused(&server).to_string().contains("authentication_of_tomorrow"));
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+    #[test]
+    fn a_server_without_a_place_is_told_from_one_that_cannot_be_reached() {
+        let full = listen(|_| Ok(Memory::new(vec![error(1040, "Too many connections")], |_| Vec::new())));
+        let error = refused(&full);
+        assert_eq!((error.code(), error.server_code(), error.is_transient()), ("DJM-1101", Some(1040), true));
+        assert!(error.to_string().contains(&full.name()), "{error}");
+        let gone = listen(|_| Err(io::ErrorKind::ConnectionRefused.into()));
+        let error = refused(&gone);
+        assert_eq!((error.code(), error.server_code(), error.is_transient()), ("DJM-1101", None, true));
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+    #[test]
+    fn who_asks_for_tls_does_not_log_in_without_it() {
+        for ssl_mode in [SslMode::Required, SslMode::VerifyCa, SslMode::VerifyIdentity] {
+            let (server, heard) = answering("caching_sha2_password", vec![vec![ok(0, 0)]]);
+            let error = refused(&Server { ssl_mode, ..with_password(server) });
+            assert!(matches!(error.kind(), Kind::Tls { .. }), "{error}");
+            assert!(heard.lock().expect("no test panicked").is_empty());
+        }
+        let (server, _) = answering("caching_sha2_password", vec![vec![ok(0, 0)]]);
+        Server { ssl_mode: SslMode::Preferred, ..server }.connect().expect("the server offers none");
+    }
+
+    #[test]
+    fn a_greeting_or_a_login_that_is_cut_short_or_makes_no_sense_is_an_error() {
+        let Event::Packet(whole) = greeting(1, "caching_sha2_password") else { unreachable!() };
+        for kept in [0, 1, 5, 12, 30] {
+            let packet = Event::Packet(whole[..kept].to_vec());
+            let server = listen(move |_| Ok(Memory::new(vec![packet.clone()], |_| Vec::new())));
+            let error = refused(&server);
+            assert!(matches!(error.kind(), Kind::Connect { .. }), "{kept}: {error}");
+        }
+        // A challenge of so many bytes that the length of its rest cannot be counted.
+        for length in [0x80, 0x87, 0xff] {
+            let mut packet = whole.clone();
+            packet[VERSION.len() + 22] = length;
+            let packet = Event::Packet(packet);
+            let server = listen(move |_| Ok(Memory::new(vec![packet.clone()], |_| Vec::new())));
+            assert!(refused(&server).to_string().contains("a challenge of"), "{length}");
+        }
+        for answer in [vec![Event::End], vec![Event::Packet(vec![0x77])], vec![Event::Packet(Vec::new())]] {
+            let (server, _) = answering("caching_sha2_password", vec![answer]);
+            let error = refused(&server);
+            assert!(matches!(error.kind(), Kind::Lost { .. } | Kind::Protocol(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_in_no_debug_output() {
+        let (server, _) = answering("caching_sha2_password", Vec::new());
+        assert!(!format!("{:?}", with_password(server)).contains("s3cret"));
     }
 }

@@ -1,37 +1,10 @@
 //! What a session is set to before it touches a row.
 
 use super::connect::Server;
-use super::names::qualified;
 use super::query::Connection;
-use crate::error::{Error, Result};
-
-/// Zero dates, invalid dates and key 0 of an `AUTO_INCREMENT` column pass; everything else that does not fit is an error.
-const SQL_MODE: &str = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
-
-/// How long a session may idle, because a pause may last: a week.
-const IDLE_SECONDS: u32 = 7 * 24 * 3600;
-
-/// How long a statement that would hold up writers waits for its lock, in seconds, before it gives up.
-const SNAPSHOT_WAIT: u32 = 3;
-
-/// How long any other statement waits for a table that another session has locked, in seconds; the server's own default is a year.
-const LOCK_WAIT: u32 = 60;
-
-/// Settings of every session: text as stored bytes, one time zone on all sides.
-fn settle(connection: &mut Connection) -> Result<()> {
-    // A recursive query loses rows when its table outgrows memory in the middle: measured on MariaDB 10.11 with any such
-    // query, on MySQL 9.7 where a row leads to several. On disk from the start it loses none. And MariaDB ends one in
-    // silence after 1000 rounds.
-    connection.execute(&format!(
-        "SET NAMES utf8mb4, SESSION sql_mode = '{SQL_MODE}', SESSION time_zone = '+00:00', \
-         SESSION character_set_results = NULL, SESSION lock_wait_timeout = {LOCK_WAIT}, \
-         SESSION net_read_timeout = 600, SESSION net_write_timeout = 600, \
-         SESSION wait_timeout = {IDLE_SECONDS}, \
-         SESSION big_tables = 1 /*!80003 , SESSION cte_max_recursion_depth = 4294967295 */ \
-         /*M! , SESSION max_recursive_iterations = 4294967295 */"
-    ))?;
-    Ok(())
-}
+use super::settings::{Role, Settings};
+pub use super::snapshot::{Snapshot, share_snapshot};
+use crate::error::Result;
 
 /// A session that can only read: the server itself refuses anything else.
 pub fn open_reader(server: &Server) -> Result<Connection> {
@@ -50,82 +23,84 @@ pub fn open_loader(server: &Server) -> Result<Connection> {
 fn reading(connection: &mut Connection) -> Result<()> {
     // First of all, so that nothing whatever is said to production by a session that could write.
     connection.execute("SET SESSION TRANSACTION READ ONLY")?;
-    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
-    settle(connection)
+    Settings::of(&connection.version, Role::Read).apply(connection)
 }
 
 fn loading(connection: &mut Connection) -> Result<()> {
-    settle(connection)?;
     // READ COMMITTED: at REPEATABLE READ an INSERT … SELECT locks every source row it reads.
-    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
-    connection.execute("SET SESSION foreign_key_checks = 0, SESSION autocommit = 1")?;
-    Ok(())
+    Settings::of(&connection.version, Role::Load).apply(connection)
 }
 
-/// How the readers of a run came to see the same instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Snapshot {
-    /// All sessions opened their snapshot while a lock kept writers out for that moment.
-    Shared,
-    /// The user may not take such a lock: only the first session has a snapshot, and it must do all the reading.
-    Single,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::mysql::memory::{VERSION, error, rows, serve};
+    use crate::mysql::settings::Settings;
 
-fn begin_snapshot(connection: &mut Connection) -> Result<()> {
-    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
-    connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
-    Ok(())
-}
-
-fn is_refused(error: &Error) -> bool {
-    matches!(error.server_code(), Some(1044 | 1045 | 1142 | 1205 | 1227 | 1290 | 3572))
-}
-
-/// Opens one snapshot for all `readers`: writers wait for as long as this takes, and never longer than `SNAPSHOT_WAIT`.
-///
-/// The lock is the global read lock where the user may take it (it waits for running statements only), else a read lock
-/// on the `tables` of the run; without either privilege the first reader alone gets a snapshot.
-pub fn share_snapshot(
-    locker: &mut Connection,
-    readers: &mut [&mut Connection],
-    tables: &[(&str, &str)],
-) -> Result<Snapshot> {
-    share_snapshot_and(locker, readers, tables, &mut |_| ())
-}
-
-/// Opens one snapshot for all `readers` and calls `meanwhile` with the locker while writers wait.
-pub fn share_snapshot_and(
-    locker: &mut Connection,
-    readers: &mut [&mut Connection],
-    tables: &[(&str, &str)],
-    meanwhile: &mut dyn FnMut(&mut Connection),
-) -> Result<Snapshot> {
-    let [first, rest @ ..] = readers else { return Ok(Snapshot::Shared) };
-    if rest.is_empty() {
-        begin_snapshot(first)?;
-        return Ok(Snapshot::Shared);
+    #[test]
+    fn the_first_word_to_production_is_that_nothing_is_written() {
+        let (server, log) = serve(|_, _| None);
+        drop(open_reader(&server).expect("opened"));
+        let log = log.lock().expect("no test panicked");
+        assert_eq!(log[0].1, "SET SESSION TRANSACTION READ ONLY");
+        assert!(log[1].1.contains("SESSION transaction_read_only = 1"), "{}", log[1].1);
+        assert!(log[1].1.contains("READ-COMMITTED") && log[1].1.contains("SESSION time_zone = '+00:00'"));
+        assert_eq!(log[2].1, Settings::of(VERSION, Role::Read).read());
+        assert_eq!(log.len(), 3);
     }
-    locker.execute(&format!("SET SESSION lock_wait_timeout = {SNAPSHOT_WAIT}"))?;
-    let locks = tables.iter().map(|(schema, table)| format!("{} READ", qualified(schema, table)));
-    let locks = format!("LOCK TABLES {}", locks.collect::<Vec<_>>().join(", "));
-    for lock in ["FLUSH TABLES WITH READ LOCK", &locks] {
-        match locker.execute(lock) {
-            Ok(_) => {}
-            Err(error) if is_refused(&error) => continue,
-            Err(error) => return Err(error),
-        }
-        let opened = begin_snapshot(first)
-            .and_then(|()| rest.iter_mut().try_for_each(|reader| begin_snapshot(reader)));
-        meanwhile(locker);
-        locker.execute("UNLOCK TABLES")?;
-        return opened.map(|()| Snapshot::Shared);
-    }
-    begin_snapshot(first)?;
-    Ok(Snapshot::Single)
-}
 
-/// Gives up the snapshot of `walker` for `reader`: where only one session may have one, it is the reader.
-pub fn begin_single(walker: &mut Connection, reader: &mut Connection) -> Result<()> {
-    walker.execute("COMMIT")?;
-    begin_snapshot(reader)
+    #[test]
+    fn a_session_that_loads_may_write_and_checks_no_foreign_key() {
+        let (server, log) = serve(|_, _| None);
+        drop(open_loader(&server).expect("opened"));
+        let log = log.lock().expect("no test panicked");
+        assert!(log[0].1.contains("SESSION foreign_key_checks = 0"), "{}", log[0].1);
+        assert!(log[0].1.contains("SESSION transaction_read_only = 0"));
+    }
+
+    #[test]
+    fn a_server_that_does_not_take_all_settings_at_once_gets_them_one_by_one() {
+        let all = Settings::of(VERSION, Role::Read).set();
+        let (server, log) = serve(move |_, sql| (sql == all).then(|| vec![error(1193, "unknown")]));
+        drop(open_reader(&server).expect("opened"));
+        let log = log.lock().expect("no test panicked");
+        let each = Settings::of(VERSION, Role::Read).set_each();
+        assert!(each.iter().all(|one| log.iter().any(|(_, sql)| sql == one)));
+    }
+
+    #[test]
+    fn a_server_that_keeps_another_value_is_asked_once_more_and_then_refused_by_name() {
+        let read = Settings::of(VERSION, Role::Read).read();
+        let keeps = move |_: u32, sql: &str| {
+            (sql == read).then(|| {
+                let all = Settings::of(VERSION, Role::Read).all;
+                let value = |name: &str, wanted: &str| match (name, wanted) {
+                    ("sql_select_limit", _) => Some(b"1000".to_vec()),
+                    (_, "NULL") => None,
+                    (_, wanted) if wanted.starts_with("CAST") => Some(b"50".to_vec()),
+                    (_, wanted) => Some(wanted.as_bytes().to_vec()),
+                };
+                let names: Vec<_> = all.iter().map(|setting| setting.name).collect();
+                rows(&names, &[all.iter().map(|one| value(one.name, one.wanted())).collect()])
+            })
+        };
+        let (server, log) = serve(keeps);
+        let Err(refused) = open_reader(&server) else { panic!("rows beyond the limit would be missing") };
+        assert!(matches!(refused.kind(), Kind::Setting(_)), "{refused}");
+        assert!(refused.to_string().contains("keeps sql_select_limit = 1000"), "{refused}");
+        let log = log.lock().expect("no test panicked");
+        let again = log
+            .iter()
+            .filter(|(_, sql)| sql.starts_with("SET SESSION sql_select_limit = 1844674407370955161"));
+        assert_eq!(again.filter(|(_, sql)| !sql.contains(',')).count(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_lost_while_a_session_is_set_up_is_a_lost_line() {
+        let (server, _) =
+            serve(|_, sql| sql.starts_with("SELECT @@").then(|| vec![crate::mysql::memory::Event::End]));
+        let Err(lost) = open_reader(&server) else { panic!("it hung up") };
+        assert!(lost.is_transient(), "{lost}");
+    }
 }

@@ -5,8 +5,11 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::silence::{Silence, Waiting};
+use super::hangup::Line;
+#[cfg(any(test, fuzzing))]
+use super::memory::Memory;
 use crate::error::{Error, Kind, Result};
+use crate::lines::{Listed, list};
 
 const FRAME: usize = 0xff_ffff;
 const INBOX: usize = 256 * 1024;
@@ -16,6 +19,27 @@ pub enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    #[cfg(any(test, fuzzing))]
+    Memory(Memory),
+}
+
+/// What this side of a connection is trying to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    ToReceive,
+    ToSend,
+}
+
+/// Judges the silences of a connection.
+pub(super) trait Judge: Send {
+    /// How long a silence lasts before it is judged.
+    fn patience(&self) -> Duration;
+
+    /// Judges a silence that has lasted for `patience`: `Lost` if it will never end.
+    fn last(&mut self, waiting: Waiting) -> Result<()>;
+
+    /// Forgets a suspicion, because bytes have moved; true if there was one.
+    fn forget(&mut self) -> bool;
 }
 
 impl Read for Transport {
@@ -24,6 +48,8 @@ impl Read for Transport {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+            #[cfg(any(test, fuzzing))]
+            Self::Memory(stream) => stream.read(buffer),
         }
     }
 }
@@ -34,6 +60,8 @@ impl Write for Transport {
             Self::Tcp(stream) => stream.write(buffer),
             Self::Unix(stream) => stream.write(buffer),
             Self::Tls(stream) => stream.write(buffer),
+            #[cfg(any(test, fuzzing))]
+            Self::Memory(stream) => stream.write(buffer),
         }
     }
 
@@ -42,11 +70,23 @@ impl Write for Transport {
             Self::Tcp(stream) => stream.flush(),
             Self::Unix(stream) => stream.flush(),
             Self::Tls(stream) => stream.flush(),
+            #[cfg(any(test, fuzzing))]
+            Self::Memory(stream) => stream.flush(),
         }
     }
 }
 
 impl Transport {
+    fn line(&self) -> io::Result<Line> {
+        Ok(match self {
+            Self::Tcp(stream) => Line::Tcp(stream.try_clone()?),
+            Self::Unix(stream) => Line::Unix(stream.try_clone()?),
+            Self::Tls(stream) => Line::Tcp(stream.get_ref().try_clone()?),
+            #[cfg(any(test, fuzzing))]
+            Self::Memory(_) => Line::Unix(UnixStream::pair()?.0),
+        })
+    }
+
     /// How long one read or write may go without a single byte before it fails.
     fn set_patience(&self, patience: Duration) -> io::Result<()> {
         let patience = Some(patience);
@@ -61,6 +101,8 @@ impl Transport {
                 let stream = stream.get_ref();
                 stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
             }
+            #[cfg(any(test, fuzzing))]
+            Self::Memory(_) => Ok(()),
         }
     }
 }
@@ -68,7 +110,8 @@ impl Transport {
 /// One side of a conversation in packets.
 pub struct Wire {
     transport: Option<Transport>,
-    silence: Option<Silence>,
+    judge: Option<Box<dyn Judge>>,
+    listed: Option<Listed>,
     server: String,
     sequence: u8,
     inbox: Vec<u8>,
@@ -77,13 +120,22 @@ pub struct Wire {
     /// A packet that did not fit the inbox, joined from its frames.
     large: Vec<u8>,
     outbox: Vec<u8>,
+    /// Of a packet that is sent in parts: what of it, and of its current frame, is still to come.
+    left: usize,
+    left_of_frame: usize,
+    frame: usize,
 }
 
 impl Wire {
     pub fn new(transport: Transport, server: String) -> Self {
+        let listed = list(|| {
+            let line = transport.line().ok()?;
+            Some(move || line.close())
+        });
         Self {
             transport: Some(transport),
-            silence: None,
+            judge: None,
+            listed,
             server,
             sequence: 0,
             inbox: vec![0; INBOX],
@@ -91,6 +143,9 @@ impl Wire {
             end: 0,
             large: Vec::new(),
             outbox: Vec::new(),
+            left: 0,
+            left_of_frame: 0,
+            frame: 0,
         }
     }
 
@@ -101,10 +156,10 @@ impl Wire {
         Ok(())
     }
 
-    /// From now on `silence` judges, whenever nothing has arrived or left for a while, whether that is the end.
-    pub fn judge_silence(&mut self, silence: Silence) -> Result<()> {
-        let patience = silence.patience();
-        self.silence = Some(silence);
+    /// From now on `judge` says, whenever nothing has arrived or left for a while, whether that is the end.
+    pub fn judge_silence(&mut self, judge: impl Judge + 'static) -> Result<()> {
+        let patience = judge.patience();
+        self.judge = Some(Box::new(judge));
         self.set_patience(patience)
     }
 
@@ -121,11 +176,11 @@ impl Wire {
         match error.kind() {
             io::ErrorKind::Interrupted => Ok(()),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                let Some(silence) = self.silence.as_mut() else {
+                let Some(judge) = self.judge.as_mut() else {
                     return Err(self.lost(&io::Error::from(io::ErrorKind::TimedOut)));
                 };
-                let verdict = silence.last(waiting);
-                let patience = silence.patience();
+                let verdict = judge.last(waiting);
+                let patience = judge.patience();
                 if verdict.is_err() {
                     self.transport = None;
                     return verdict;
@@ -138,11 +193,11 @@ impl Wire {
 
     /// Bytes moved: whatever a silence was taken for is forgotten.
     fn moved(&mut self) -> Result<()> {
-        let Some(silence) = self.silence.as_mut() else { return Ok(()) };
-        if !silence.forget() {
+        let Some(judge) = self.judge.as_mut() else { return Ok(()) };
+        if !judge.forget() {
             return Ok(());
         }
-        let patience = silence.patience();
+        let patience = judge.patience();
         self.set_patience(patience)
     }
 
@@ -173,9 +228,18 @@ impl Wire {
         self.large = Vec::new();
     }
 
+    /// The line itself, for whoever has to hang up while this side waits.
+    pub(super) fn line(&mut self) -> Result<Line> {
+        match self.transport()?.line() {
+            Ok(line) => Ok(line),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
     /// Hangs up.
     pub fn close(&mut self) {
         self.transport = None;
+        self.listed = None;
     }
 
     fn closed(&mut self) -> Error {
@@ -219,6 +283,17 @@ impl Wire {
 
     /// The next packet, whole.
     pub fn read(&mut self) -> Result<&[u8]> {
+        self.read_with(&mut |_| true)
+    }
+
+    /// The memory of the packet read last, if it was too large for the inbox.
+    pub fn take_large(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.large)
+    }
+
+    /// The next packet, whole. Of one that does not fit the inbox `room` is told as much of its length as is known before
+    /// that is read; where there is none, all but its first byte is passed over.
+    pub fn read_with(&mut self, room: &mut dyn FnMut(u64) -> bool) -> Result<&[u8]> {
         let mut length = self.read_header()?;
         if length + 4 <= self.inbox.len() {
             self.fill(length)?;
@@ -227,7 +302,18 @@ impl Wire {
             return Ok(&self.inbox[start..start + length]);
         }
         self.large.clear();
+        let mut known = 0;
         loop {
+            known += length;
+            let has_room = room(known as u64);
+            if !has_room {
+                self.pass_over(length)?;
+                if length < FRAME {
+                    return Ok(&self.large);
+                }
+                length = self.read_header()?;
+                continue;
+            }
             let held = (self.end - self.start).min(length);
             self.large.extend_from_slice(&self.inbox[self.start..self.start + held]);
             self.start += held;
@@ -249,6 +335,42 @@ impl Wire {
             }
             length = self.read_header()?;
         }
+    }
+
+    /// The next packet in pieces as they come, each with the length of its first frame.
+    pub fn read_through(&mut self, take: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let mut first = None;
+        loop {
+            let length = self.read_header()?;
+            let first = *first.get_or_insert(length);
+            let mut rest = length;
+            while rest > 0 {
+                self.fill(1)?;
+                let held = (self.end - self.start).min(rest);
+                take(first, &self.inbox[self.start..self.start + held]);
+                self.start += held;
+                rest -= held;
+            }
+            if length < FRAME {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads so many bytes and keeps none but the first of the packet.
+    fn pass_over(&mut self, mut length: usize) -> Result<()> {
+        self.large.truncate(1);
+        self.large.shrink_to(1);
+        while length > 0 {
+            self.fill(1)?;
+            let held = (self.end - self.start).min(length);
+            if self.large.is_empty() {
+                self.large.push(self.inbox[self.start]);
+            }
+            self.start += held;
+            length -= held;
+        }
+        Ok(())
     }
 
     fn read_header(&mut self) -> Result<usize> {
@@ -291,4 +413,41 @@ impl Wire {
             }
         }
     }
+
+    /// Begins a packet of so many bytes, which `part` then sends: it is never held as a whole.
+    pub fn announce(&mut self, length: usize) -> Result<()> {
+        self.left = length;
+        self.begin_frame()
+    }
+
+    fn begin_frame(&mut self) -> Result<()> {
+        self.frame = self.left.min(FRAME);
+        self.left_of_frame = self.frame;
+        let size = (self.frame as u32).to_le_bytes();
+        let header = [size[0], size[1], size[2], self.sequence];
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(&header)
+    }
+
+    /// Sends the next bytes of the packet that was announced.
+    pub fn part(&mut self, mut bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.left {
+            return Err(Kind::Internal("a packet longer than it was announced".into()).into());
+        }
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(self.left_of_frame));
+            self.send(now)?;
+            bytes = later;
+            self.left -= now.len();
+            self.left_of_frame -= now.len();
+            if self.left_of_frame == 0 && self.frame == FRAME {
+                // A full frame says that another follows, be it empty.
+                self.begin_frame()?;
+            }
+        }
+        if self.left == 0 { self.flush() } else { Ok(()) }
+    }
 }
+
+#[cfg(test)]
+mod tests;

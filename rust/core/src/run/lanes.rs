@@ -3,16 +3,11 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
-
-const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+use crate::lines::Lines;
 
 /// Where the planner puts jobs. Refuses them once a lane has failed.
 pub struct Queue<'a, J> {
@@ -50,11 +45,16 @@ pub fn run<J: Send, L: Send>(
             }
         }
     };
+    let of_run = Lines::current();
     std::thread::scope(|scope| {
         for lane in lanes.iter_mut() {
             let receiver = receiver.clone();
             let (stop, work, fail) = (&stop, &work, &fail);
-            scope.spawn(move || drive(lane, &receiver, stop, work, fail));
+            let of_run = of_run.clone();
+            scope.spawn(move || {
+                of_run.inspect(Lines::enter);
+                drive(lane, &receiver, stop, work, fail);
+            });
         }
         drop(receiver);
         let queue = Queue { sender, stop: &stop };
@@ -77,6 +77,7 @@ fn drive<J, L>(
             continue;
         }
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(lane, job)));
+        super::progress::leave();
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => fail(error),
@@ -89,23 +90,6 @@ fn drive<J, L>(
             }
         }
     }
-}
-
-/// Tries `attempt` again while its error may go away by itself, with pauses that grow.
-pub fn retry<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..ATTEMPTS {
-        progress.check()?;
-        match attempt() {
-            Err(error) if error.is_transient() => {
-                progress.retried();
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(MAX_PAUSE);
-            }
-            done => return done,
-        }
-    }
-    attempt()
 }
 
 #[cfg(test)]
@@ -142,24 +126,5 @@ mod tests {
     fn a_panic_in_a_lane_becomes_an_error() {
         let error = run(&mut [()], |queue: &Queue<'_, u32>| queue.put(1), |(), _| panic!("oh"));
         assert!(error.expect_err("the lane panicked").to_string().contains("oh"));
-    }
-
-    #[test]
-    fn what_may_go_away_is_tried_again_and_what_may_not_is_not() {
-        let tries = AtomicU32::new(0);
-        let progress = Progress::default();
-        let deadlock = || Kind::Server { code: 1213, state: String::new(), message: String::new() };
-        let done = retry(&progress, || {
-            if tries.fetch_add(1, Ordering::Relaxed) < 2 { Err(deadlock().into()) } else { Ok(()) }
-        });
-        assert!(done.is_ok());
-        assert_eq!(tries.into_inner(), 3);
-        let tries = AtomicU32::new(0);
-        let done: Result<()> = retry(&progress, || {
-            tries.fetch_add(1, Ordering::Relaxed);
-            Err(Kind::Value("no".into()).into())
-        });
-        assert!(done.is_err());
-        assert_eq!(tries.into_inner(), 1);
     }
 }

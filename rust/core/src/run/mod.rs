@@ -1,7 +1,8 @@
-//! What every verb needs to run chunks in parallel: lanes, retries, the journal's words, progress, cancel and throttle. Knows no
+//! What every verb needs to run chunks in parallel: lanes, retries, memory, progress, cancel and throttle. Knows no
 //! station.
 
-pub mod journal;
 pub mod lanes;
+pub mod memory;
 pub mod progress;
+pub mod retry;
 pub mod throttle;

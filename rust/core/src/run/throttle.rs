@@ -19,17 +19,21 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What a run may take of its source. The names are those of the Python plan.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
+    /// Bytes of rows that are read in a second, of all lanes together.
     #[serde(default)]
     pub max_bytes_per_second: Option<u64>,
     /// Status variables of the server and the most they may be.
     #[serde(default)]
     pub max_load: Vec<(String, f64)>,
+    /// Nothing is read while there is a file of this name.
     #[serde(default)]
     pub pause_file: Option<PathBuf>,
 }
 
 impl Limits {
+    /// True if nothing is limited.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.max_bytes_per_second.is_none() && self.max_load.is_empty() && self.pause_file.is_none()
@@ -66,6 +70,7 @@ impl std::fmt::Debug for Throttle {
 }
 
 impl Throttle {
+    /// Keeps `limits`; `ask` tells the load, in the order of `max_load`.
     #[must_use]
     pub fn new(limits: Limits, ask: AskLoad) -> Self {
         let load = Mutex::new(Load { ask, asked: None, above: None });

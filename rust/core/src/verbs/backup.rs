@@ -12,46 +12,66 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::objects::{StorePlan, objects};
 use super::copy::{default_chunk_bytes, default_lanes, default_memory_bytes};
-use super::throttle::spare;
 use crate::archive::journal::{Journal, Made};
 use crate::archive::manifest::{
-    ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, StoredFile, Table, Totals, VERSION, folder_of,
-    hex,
+    ChunkFile, Column, FORMAT, Manifest, Snapshot as Instance, Table, Totals, VERSION, failed, folder_of, hex,
 };
+use crate::archive::objects::ObjectsFile;
 use crate::archive::place::{Place, PlaceSpec};
 use crate::archive::read::Opened;
-use crate::archive::write::ChunkWriter;
-use crate::convert::natural::{Described, Natural};
-use crate::digest::{Digest, Meaning};
-use crate::error::{At, Error, Kind, Result};
-use crate::mysql::chunk::{Chunk, Walk, WalkOf};
-use crate::mysql::leap::Cuts;
+use crate::batch::digest::Meaning;
+use crate::batch::natural::{Described, Natural};
+use crate::convert::AsTheyAre;
+use crate::error::{At, Kind, Result};
+use crate::mysql::chunk::Chunk;
 use crate::mysql::names::quote;
-use crate::mysql::scan::scan;
-use crate::mysql::session::{self, Snapshot};
-use crate::mysql::types::Audience;
+use crate::mysql::session::Snapshot;
+use crate::mysql::walk::{Walk, WalkOf};
 use crate::mysql::{Connection, Server};
-use crate::run::lanes::{Queue, retry, run};
+use crate::river::count::Counted;
+use crate::river::cutter::{Cutter, Sizes};
+use crate::river::flow::{Counts, Flow};
+use crate::river::read::{Bounds, COPIES_OF_STORED};
+use crate::river::sink::Piece;
+use crate::river::sinks::chunk_file::ChunkFile as Writing;
+use crate::river::sinks::digest::Summing;
+use crate::river::source::{Readers, Rows};
+use crate::river::spare::spare;
+use crate::river::steady::Steady;
+use crate::run::lanes::{Queue, run};
+use crate::run::memory::LargeRows;
 use crate::run::progress::Progress;
 use crate::run::throttle::Limits;
 
+/// What is backed up, and where to.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BackupPlan {
+    /// The server that is read.
     pub source: Server,
     /// A folder is made if it is not there.
     pub archive: PlaceSpec,
+    /// The program and its version, for the manifest.
     pub tool: String,
+    /// The schema that is backed up.
     pub schema: String,
+    /// The schema's default character set.
     pub charset: String,
+    /// The schema's default collation.
     pub collation: String,
+    /// How many lanes work at a time, each with sessions of its own.
     #[serde(default = "default_lanes")]
     pub lanes: usize,
+    /// About how many bytes a chunk has.
     #[serde(default = "default_chunk_bytes")]
     pub chunk_bytes: u64,
+    /// What all lanes together may hold of rows, in bytes.
     #[serde(default = "default_memory_bytes")]
     pub memory_bytes: usize,
+    /// What may be taken of production.
     #[serde(default)]
     pub throttle: Limits,
+    /// The tables that are backed up.
     pub tables: Vec<BackupTable>,
     /// Written to the manifest as it is.
     #[serde(default)]
@@ -61,36 +81,53 @@ pub struct BackupPlan {
     pub stores: Vec<StorePlan>,
 }
 
+/// A table that is backed up.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BackupTable {
+    /// Its name.
     pub name: String,
+    /// What SHOW CREATE TABLE said.
     pub create: String,
+    /// All columns in their order.
     pub columns: Vec<Column>,
+    /// The primary key's columns in its order; empty if there is none.
     #[serde(default)]
     pub primary_key: Vec<String>,
+    /// The columns of a unique index without NULLs, in its order; empty if there is none.
     #[serde(default)]
     pub key: Vec<String>,
+    /// The name of that index.
     #[serde(default)]
     pub index: Option<String>,
+    /// How many rows the server expects in it.
     #[serde(default)]
     pub rows: u64,
+    /// How many bytes the server says they have.
     #[serde(default)]
     pub data_bytes: u64,
 }
 
+/// What came of a backup.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackupSummary {
+    /// How many rows, of all tables.
     pub rows: u64,
     /// Of the chunk files.
     pub bytes: u64,
+    /// How many chunk files.
     pub chunks: u64,
     /// Objects of external stores.
     pub files: u64,
+    /// Bytes of the objects of external stores.
     pub file_bytes: u64,
     /// Chunks of an earlier run that were still true.
     pub resumed_chunks: u64,
+    /// The instant that the rows are of.
     pub snapshot: Instance,
+    /// The rows of each table.
     pub tables: BTreeMap<String, u64>,
+    /// How long it took, in seconds.
     pub time_taken: f64,
 }
 
@@ -102,27 +139,20 @@ struct TableJob {
     meanings: Vec<Meaning>,
     folder: String,
     plan: String,
-    estimate: (u64, u64),
-    rows: AtomicU64,
-    bytes: AtomicU64,
+    sizes: Sizes,
     resumed: AtomicU64,
     done: Mutex<BTreeMap<u64, ChunkFile>>,
 }
 
-struct Job {
-    table: Arc<TableJob>,
-    number: u64,
-    chunk: Chunk,
-    /// What an earlier run made of this chunk.
-    former: Option<Made>,
-}
+/// A chunk, and what an earlier run made of it.
+type Job = (Arc<TableJob>, Piece, Option<Made>);
 
 struct Backup<'a> {
     plan: &'a BackupPlan,
     progress: &'a Progress,
     place: Place,
     journal: Journal<Chunk>,
-    batch_bytes: usize,
+    bounds: Bounds,
     group_bytes: usize,
 }
 
@@ -138,38 +168,65 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
         progress,
         place,
         journal,
-        batch_bytes: plan.throttle.piece(share.clamp(1 << 16, 4 << 20) as u64) as usize,
+        bounds: Bounds {
+            batch_bytes: plan.throttle.piece(share.clamp(1 << 16, 4 << 20) as u64) as usize,
+            large: LargeRows::of(plan.memory_bytes),
+            copies: COPIES_OF_STORED,
+        },
         group_bytes: share.clamp(1 << 20, 64 << 20),
     };
-    let (mut walker, mut lanes, snapshot) = open_lanes(plan)?;
+    let (mut readers, instant) = readers(plan, progress)?;
+    let written = write(backup, &mut readers, instant, begun);
+    readers.judge(written)
+}
+
+/// Everything that is written, read over sessions that see one instant.
+fn write(
+    backup: Backup<'_>,
+    readers: &mut Readers,
+    snapshot: Instance,
+    begun: Instant,
+) -> Result<BackupSummary> {
+    let (plan, progress) = (backup.plan, backup.progress);
+    let Readers { walker, lanes, .. } = readers;
+    let version = walker.ask(progress, |walker| Ok(walker.version.clone()))?;
     for table in &plan.tables {
         progress.expect(table.rows);
     }
     let mut jobs: Vec<Arc<TableJob>> = Vec::with_capacity(plan.tables.len());
     let mut taken = BTreeSet::new();
     run(
-        &mut lanes,
+        lanes,
         |queue| {
             for table in &plan.tables {
                 progress.turn()?;
                 let place = || format!("{}.{}", plan.schema, table.name);
                 let folder = folder_of(&table.name, &mut taken);
-                let job = Arc::new(backup.begin(table, folder, &mut walker).at(place)?);
+                let job = Arc::new(backup.begin(table, folder, walker).at(place)?);
                 jobs.push(job.clone());
-                backup.walk(&job, &mut walker, queue).at(place)?;
+                backup.walk(&job, walker, queue).at(place)?;
             }
             Ok(())
         },
-        |lane, job: Job| backup.work(lane, &job).at(|| format!("{}.{}", plan.schema, job.table.table.name)),
+        |lane, (table, piece, former): Job| {
+            let place = || format!("{}.{}", plan.schema, table.table.name);
+            backup.work(lane, &table, &piece, former).at(place)
+        },
     )?;
     let resumed = jobs.iter().map(|job| job.resumed.load(Ordering::Relaxed)).sum();
     let tables = jobs.iter().map(|job| job.finish()).collect::<Result<Vec<_>>>()?;
-    // Any lane is in the snapshot; the walker may not be.
-    let files = match lanes.iter_mut().flatten().next() {
+    for table in &tables {
+        // Any lane is in the snapshot; the walker may not be.
+        if let Some(reader) = lanes.first_mut() {
+            let counted = Counted { schema: &plan.schema, table: &table.name, filter: None };
+            reader.once(progress, |reader| counted.prove(reader, table.rows))?;
+        }
+    }
+    let named = match lanes.first_mut() {
         Some(reader) => objects(plan, &backup.place, reader, progress)?,
-        None => Vec::new(),
+        None => None,
     };
-    let manifest = backup.manifest(tables, files, snapshot, &walker);
+    let manifest = backup.manifest(tables, named, snapshot, version);
     let chunks = manifest.tables.iter().flat_map(|table| &table.chunks);
     backup.place.sweep(&chunks.map(|chunk| chunk.path.as_str()).collect())?;
     for folder in manifest.tables.iter().zip(&jobs).filter(|(table, _)| !table.chunks.is_empty()) {
@@ -191,28 +248,25 @@ pub fn backup(plan: &BackupPlan, progress: &Progress) -> Result<BackupSummary> {
     })
 }
 
-/// The walker and a reader for each lane, all in one snapshot, and where the server's log stood at that moment.
-fn open_lanes(plan: &BackupPlan) -> Result<(Connection, Vec<Option<Connection>>, Instance)> {
-    let mut walker = session::open_reader(&plan.source)?;
-    let mut sources =
-        (0..plan.lanes.max(1)).map(|_| session::open_reader(&plan.source)).collect::<Result<Vec<_>>>()?;
-    let mut locker = session::open_reader(&plan.source)?;
+/// The readers, all in one snapshot, and where the server's log stood at that moment.
+fn readers(plan: &BackupPlan, progress: &Progress) -> Result<(Readers, Instance)> {
     let mut instance = Instance::default();
-    let tables: Vec<_> =
-        plan.tables.iter().map(|table| (plan.schema.as_str(), table.name.as_str())).collect();
-    let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
-    let opened = session::share_snapshot_and(&mut locker, &mut readers, &tables, &mut |locker| {
-        instance = position(locker);
-    })?;
-    instance.kind = if opened == Snapshot::Single {
-        session::begin_single(&mut walker, &mut sources[0])?;
-        sources.truncate(1);
-        instance.time = clock(&mut sources[0]);
-        "single".into()
+    let tables = plan.tables.iter().map(|table| (plan.schema.as_str(), table.name.as_str()));
+    let lanes = plan.lanes.max(1);
+    let at = |asking: &mut Connection| instance = position(asking);
+    let mut readers = Readers::at_one_instant(&plan.source, lanes, tables, progress, at)?;
+    if readers.snapshot == Some(Snapshot::Single) {
+        // What was told at an attempt that failed is of another instant.
+        let time = readers
+            .lanes
+            .first_mut()
+            .and_then(|reader| reader.once(progress, |reader| Ok(clock(reader))).ok());
+        instance = Instance { time: time.flatten(), ..Instance::default() };
+        instance.kind = "single".into();
     } else {
-        "shared".into()
-    };
-    Ok((walker, sources.into_iter().map(Some).collect(), instance))
+        instance.kind = "shared".into();
+    }
+    Ok((readers, instance))
 }
 
 fn clock(connection: &mut Connection) -> Option<String> {
@@ -262,17 +316,15 @@ pub(super) fn select_of(table: &Table) -> String {
 }
 
 impl Backup<'_> {
-    fn begin(&self, planned: &BackupTable, folder: String, walker: &mut Connection) -> Result<TableJob> {
-        let walk = Walk::new(
-            walker,
-            WalkOf {
-                schema: &self.plan.schema,
-                table: &planned.name,
-                key: &planned.key,
-                index: planned.index.as_deref(),
-                filter: None,
-            },
-        )?;
+    fn begin(&self, planned: &BackupTable, folder: String, walker: &mut Steady) -> Result<TableJob> {
+        let of = WalkOf {
+            schema: &self.plan.schema,
+            table: &planned.name,
+            key: &planned.key,
+            index: planned.index.as_deref(),
+            filter: None,
+        };
+        let walk = walker.ask(self.progress, |walker| Walk::new(walker, of))?;
         let table = Table {
             name: planned.name.clone(),
             create: planned.create.clone(),
@@ -291,110 +343,75 @@ impl Backup<'_> {
             natural: natural_of(&table)?,
             meanings: vec![Meaning::Value; table.stored().count()],
             plan: format!("{:032x}", xxh3_128(definition.as_bytes())),
-            estimate: (planned.rows, planned.data_bytes),
+            sizes: Sizes::new(self.plan.chunk_bytes, planned.rows, planned.data_bytes),
             table,
             walk,
             folder,
-            rows: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             done: Mutex::default(),
         })
     }
 
     /// Queues the chunks of a table: those of an earlier run, to be proved or written, then new ones from there on.
-    fn walk(&self, table: &Arc<TableJob>, walker: &mut Connection, queue: &Queue<'_, Job>) -> Result<()> {
+    fn walk(&self, table: &Arc<TableJob>, walker: &mut Steady, queue: &Queue<'_, Job>) -> Result<()> {
         let name = &table.table.name;
-        let mut rest = Chunk::default();
-        let mut number = 0;
+        let mut cutter = Cutter::new(&table.walk);
+        let unreadable = |why: &str| failed(self.place.shown(), format!("its journal is no good: {why}"));
         for entry in self.journal.former(name, &table.plan) {
-            rest.lower.clone_from(&entry.bounds.upper);
-            number = entry.number + 1;
-            let (chunk, former) = (entry.bounds, entry.done);
-            queue.put(Job { table: table.clone(), number: entry.number, chunk, former })?;
+            let piece = cutter.resume(entry.number, entry.bounds, walker, self.progress, unreadable)?;
+            queue.put((table.clone(), piece, entry.done))?;
         }
-        if number > 0 && rest.lower.is_none() {
-            return Ok(());
-        }
-        let mut cuts = Cuts::default();
-        loop {
-            self.progress.turn()?;
-            let next = cuts.next(&table.walk, walker, &rest, self.chunk_rows(table))?;
-            let chunk = Chunk { lower: rest.lower.take(), upper: next.clone() };
-            self.journal.planned(name, &table.plan, number, &chunk)?;
-            queue.put(Job { table: table.clone(), number, chunk, former: None })?;
-            number += 1;
-            if next.is_none() {
-                return Ok(());
-            }
-            rest.lower = next;
-        }
+        cutter.each(
+            walker,
+            self.progress,
+            || table.sizes.rows(),
+            |_, piece| {
+                self.journal.planned(name, &table.plan, piece.number, &piece.chunk)?;
+                queue.put((table.clone(), piece, None))
+            },
+        )
     }
 
-    fn chunk_rows(&self, table: &TableJob) -> u64 {
-        let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
-        let (expected, data_bytes) = table.estimate;
-        let row_bytes = if rows > 0 && bytes > 0 { bytes / rows } else { data_bytes / expected.max(1) };
-        (self.plan.chunk_bytes / row_bytes.clamp(16, self.plan.chunk_bytes)).clamp(1, 250_000)
-    }
-
-    fn work(&self, lane: &mut Option<Connection>, job: &Job) -> Result<()> {
-        let table = &job.table;
+    fn work(
+        &self,
+        session: &mut Steady,
+        table: &TableJob,
+        piece: &Piece,
+        former: Option<Made>,
+    ) -> Result<()> {
         self.progress.at(&format!("{}.{}", self.plan.schema, table.table.name));
-        self.progress.turn()?;
-        if let Some(Made(former)) = &job.former
-            && self.is_true(lane, job, former.as_ref())?
+        let condition = table.walk.condition(&piece.chunk)?;
+        let sql = format!("SELECT {} FROM {}{condition}", table.select, table.walk.from());
+        let mut source = Rows::new(session, sql, self.progress);
+        if let Some(Made(former)) = former
+            && self.is_true(&mut source, table, piece, former.as_ref())?
         {
             table.resumed.fetch_add(1, Ordering::Relaxed);
-            return table.keep(job.number, former.clone());
+            return table.keep(piece.number, former);
         }
-        let (file, bytes) = retry(self.progress, || {
-            let mut counted = (0, 0);
-            let written = self.attempt(lane, job, &mut counted);
-            if written.is_err() {
-                self.progress.take_back(counted.0, counted.1);
-            }
-            written.map(|file| (file, counted.1))
-        })?;
-        self.journal.done(&table.table.name, job.number, file.as_ref())?;
-        table.rows.fetch_add(file.as_ref().map_or(0, |file| file.rows), Ordering::Relaxed);
-        table.bytes.fetch_add(bytes, Ordering::Relaxed);
-        table.keep(job.number, file)
+        let mut sink =
+            Writing::new(&self.place, &table.folder, &table.natural, &table.meanings, self.group_bytes);
+        let moved = self.flow(Counts::Memory).chunk(&mut source, &mut AsTheyAre, &mut sink, piece)?;
+        self.journal.done(&table.table.name, piece.number, sink.line.as_ref())?;
+        table.sizes.note(moved);
+        table.keep(piece.number, sink.line)
     }
 
-    fn source(lane: &mut Option<Connection>) -> Result<&mut Connection> {
-        lane.as_mut().ok_or_else(|| Kind::Internal("a lane without its snapshot".into()).into())
-    }
-
-    /// Reads the rows of a chunk; a connection that was lost is not used again.
-    fn read(
-        &self,
-        lane: &mut Option<Connection>,
-        job: &Job,
-        sink: &mut dyn FnMut(arrow_array::RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        let table = &job.table;
-        let condition = table.walk.condition(&job.chunk)?;
-        let sql = format!("SELECT {} FROM {}{condition}", table.select, table.walk.from());
-        let scanned =
-            scan(Self::source(lane)?, &sql, Audience::River, self.batch_bytes, &mut |batch, read| {
-                self.progress.read(read)?;
-                sink(batch)
-            });
-        if scanned.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Lost { .. })) {
-            *lane = None;
-        }
-        scanned.map(drop).map_err(Error::with_snapshot)
+    fn flow(&self, counts: Counts) -> Flow<'_> {
+        Flow { progress: self.progress, bounds: &self.bounds, pays: true, counts }
     }
 
     /// Whether a chunk of an earlier run is what the rows are at the instant of this run, and its file is whole.
-    fn is_true(&self, lane: &mut Option<Connection>, job: &Job, former: Option<&ChunkFile>) -> Result<bool> {
-        let mut digest = Digest::default();
-        let mut bytes = 0;
-        self.read(lane, job, &mut |batch| {
-            bytes += batch.get_array_memory_size() as u64;
-            digest.add(&batch, &job.table.meanings)
-        })?;
+    fn is_true(
+        &self,
+        source: &mut Rows<'_>,
+        table: &TableJob,
+        piece: &Piece,
+        former: Option<&ChunkFile>,
+    ) -> Result<bool> {
+        let mut sums = Summing::new(&table.meanings);
+        let moved = self.flow(Counts::Nothing).chunk(source, &mut AsTheyAre, &mut sums, piece)?;
+        let digest = sums.blocks.whole();
         let holds = match former {
             None => digest.rows == 0,
             Some(file) => {
@@ -405,95 +422,40 @@ impl Backup<'_> {
             }
         };
         if holds {
-            self.progress.add(digest.rows, bytes);
+            self.progress.add(moved.rows, moved.bytes);
         }
         Ok(holds)
-    }
-
-    /// One try at a chunk: its rows into its file.
-    fn attempt(
-        &self,
-        lane: &mut Option<Connection>,
-        job: &Job,
-        counted: &mut (u64, u64),
-    ) -> Result<Option<ChunkFile>> {
-        let table = &job.table;
-        let path = format!("{}/{:06}.parquet", table.folder, job.number);
-        let mut odd = BTreeSet::new();
-        loop {
-            let mut writer: Option<ChunkWriter> = None;
-            let mut digest = Digest::default();
-            let mut width = 0;
-            let mut again = false;
-            let read = self.read(lane, job, &mut |batch| {
-                let bytes = batch.get_array_memory_size() as u64;
-                let natural = table.natural.natural(&batch, &mut odd)?;
-                let open = match &mut writer {
-                    // The columns of a file are settled by its first batch: with one more of them it is begun anew.
-                    Some(_) if natural.num_columns() != width => {
-                        again = true;
-                        return Err(Kind::Cancelled.into());
-                    }
-                    Some(open) => open,
-                    None => {
-                        width = natural.num_columns();
-                        let place = &self.place;
-                        writer.insert(ChunkWriter::create(place, &path, &natural, self.group_bytes)?)
-                    }
-                };
-                open.batch(&natural)?;
-                digest.add(&batch, &table.meanings)?;
-                counted.0 += batch.num_rows() as u64;
-                counted.1 += bytes;
-                self.progress.add(batch.num_rows() as u64, bytes);
-                Ok(())
-            });
-            if again {
-                self.progress.take_back(counted.0, counted.1);
-                *counted = (0, 0);
-                continue;
-            }
-            read?;
-            let Some(writer) = writer else { return Ok(None) };
-            let written = writer.finish()?;
-            return Ok(Some(ChunkFile {
-                path,
-                rows: digest.rows,
-                bytes: written.bytes,
-                blake3: written.blake3,
-                digest: hex(digest.sum),
-            }));
-        }
     }
 
     fn manifest(
         &self,
         tables: Vec<Table>,
-        files: Vec<StoredFile>,
+        objects: Option<ObjectsFile>,
         snapshot: Instance,
-        walker: &Connection,
+        server_version: String,
     ) -> Manifest {
         let totals = Totals {
             tables: tables.len() as u64,
             rows: tables.iter().map(|table| table.rows).sum(),
             chunks: tables.iter().map(|table| table.chunks.len() as u64).sum(),
             bytes: tables.iter().map(|table| table.bytes).sum(),
-            files: files.len() as u64,
-            file_bytes: files.iter().map(|file| file.bytes).sum(),
+            files: objects.as_ref().map_or(0, |objects| objects.rows),
+            file_bytes: objects.as_ref().map_or(0, |objects| objects.file_bytes),
         };
         Manifest {
             format: FORMAT.into(),
             version: VERSION,
             tool: self.plan.tool.clone(),
             server: self.plan.source.name(),
-            server_version: walker.version.clone(),
+            server_version,
             schema: self.plan.schema.clone(),
             charset: self.plan.charset.clone(),
             collation: self.plan.collation.clone(),
             snapshot,
             tables,
             programs: self.plan.programs.clone(),
-            files,
+            files: Vec::new(),
+            objects,
             totals,
         }
     }

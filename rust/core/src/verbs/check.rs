@@ -1,79 +1,106 @@
 //! Proving an archive without a server.
 
+mod subset;
+
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
+use self::subset::Subset;
 use super::backup::natural_of;
-use super::copy::default_lanes;
+use super::copy::{default_lanes, default_memory_bytes};
 use crate::archive::manifest::{ChunkFile, MANIFEST, Manifest, StoredFile, Table, failed, hex};
+use crate::archive::objects::Objects;
 use crate::archive::place::{Holds, Place, PlaceSpec};
 use crate::archive::read::{Opened, exists};
-use crate::digest::{Digest, Meaning};
+use crate::batch::bytes_of;
+use crate::batch::digest::{Digest, Meaning};
 use crate::error::{Error, Kind, Result};
-use crate::run::lanes::{retry, run};
+use crate::river::read::{Bounds, COPIES_OF_STORED};
+use crate::run::lanes::run;
+use crate::run::memory::LargeRows;
 use crate::run::progress::Progress;
+use crate::run::retry::retry;
 
 const BATCH_BYTES: usize = 4 << 20;
+/// Files that a bucket is asked for at once.
+const ASKING: usize = 32;
 
+/// Which archive is checked, and how much of it.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CheckPlan {
+    /// Where the archive lies.
     pub archive: PlaceSpec,
     /// `all`, `n/m` (the nth of m parts), `x%`, or a size such as `500M`.
     #[serde(default = "all")]
     pub subset: String,
+    /// How many lanes work at a time, each with sessions of its own.
     #[serde(default = "default_lanes")]
     pub lanes: usize,
+    /// What all lanes together may hold of rows, in bytes.
+    #[serde(default = "default_memory_bytes")]
+    pub memory_bytes: usize,
 }
 
 fn all() -> String {
     "all".into()
 }
 
+/// An archive whose manifest is read.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ManifestPlan {
+    /// Where the archive lies.
     pub archive: PlaceSpec,
 }
 
+/// What came of a check.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckSummary {
+    /// There are no problems.
     pub ok: bool,
+    /// The schema that was backed up.
     pub schema: String,
+    /// How many tables.
     pub tables: u64,
-    /// Chunk files and external files that the manifest names.
+    /// Chunk files and external files that the archive names.
     pub files: u64,
     /// Those of them that were read in full; of the others, that they are there and have their size.
     pub files_read: u64,
+    /// Bytes of what was read.
     pub bytes_read: u64,
+    /// Rows of all tables, as the manifest counts them.
     pub rows: u64,
+    /// What is wrong, by file.
     pub problems: Vec<Problem>,
+    /// How long it took, in seconds.
     pub time_taken: f64,
 }
 
+/// Something wrong with an archive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
+    /// The file, below the archive.
     pub file: String,
     /// The table that it belongs to, if it belongs to one.
     pub table: Option<String>,
+    /// What is wrong with it.
     pub problem: String,
 }
 
-/// Which files are read in full.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Subset {
-    All,
-    Part { of: u64, number: u64 },
-    Share(f64),
-    Bytes(u64),
-}
-
-#[derive(Clone, Copy)]
 enum Found<'a> {
     Chunk(&'a Table, &'a ChunkFile),
-    File(&'a StoredFile),
+    File(StoredFile),
+}
+
+/// All files of an archive: chunk files, and the objects, which are a stream.
+struct Files<'a> {
+    manifest: &'a Manifest,
+    objects: Objects<'a>,
 }
 
 /// Reads and checks the manifest.
@@ -96,41 +123,69 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
         Err(error) if is_away(&error) => return Err(error),
         Err(error) => return Ok(unreadable(&error)),
     };
-    let chunks = manifest
-        .tables
-        .iter()
-        .flat_map(|table| table.chunks.iter().map(move |chunk| Found::Chunk(table, chunk)));
-    let found: Vec<_> = chunks.chain(manifest.files.iter().map(Found::File)).collect();
     let problems = Mutex::new(Vec::new());
-    let (read, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let report = |found: Found<'_>, error: &Error| {
+    let report = |problem: Problem| {
         if let Ok(mut problems) = problems.lock() {
-            problems.push(found.problem(error));
+            problems.push(problem);
         }
     };
-    let mut whole = Vec::with_capacity(found.len());
-    for found in found.iter().copied() {
-        progress.check()?;
-        match retry(progress, || exists(&place, found.path(), found.bytes())) {
-            Ok(()) => whole.push(found),
-            Err(error) if is_away(&error) => return Err(error),
-            Err(error) => report(found, &error),
+    let objects = match retry(progress, || Objects::open(&place, &manifest)) {
+        Err(error) if error.is_cancelled() || is_away(&error) => return Err(error),
+        Err(error) => {
+            let file = manifest.objects.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+            report(Problem { file, table: None, problem: said(&error) });
+            // What it names is not to be known; the chunk files are.
+            Objects::listed(&manifest)
         }
-    }
-    let chosen = subset.of(whole, Found::path, Found::bytes);
-    progress.expect(chosen.iter().map(Found::rows).sum());
+        Ok(objects) => objects,
+    };
+    let files = Files { manifest: &manifest, objects };
+    let chosen = subset.of(&|take| files.each(&mut |_, file| take(file.path(), file.bytes())))?;
+    let unwhole = Mutex::new(HashSet::new());
+    // A service takes its time for each question, and many at once.
+    let asking = if matches!(place, Place::Bucket(..)) { ASKING } else { 1 };
+    run(
+        &mut vec![(); asking.max(plan.lanes)],
+        |queue| files.each(&mut |_, file| queue.put(file)),
+        |(), file| {
+            progress.check()?;
+            match retry(progress, || exists(&place, file.path(), file.bytes())) {
+                Err(error) if error.is_cancelled() || is_away(&error) => return Err(error),
+                Err(error) => {
+                    report(file.problem(&error));
+                    if let Ok(mut unwhole) = unwhole.lock() {
+                        unwhole.insert(file.path().to_owned());
+                    }
+                }
+                Ok(()) => {}
+            }
+            Ok(())
+        },
+    )?;
+    let unwhole = unwhole.into_inner().unwrap_or_default();
+    let is_read =
+        |number, file: &Found<'_>| chosen.has(number, file.path()) && !unwhole.contains(file.path());
+    progress.expect(
+        files.chunks().filter(|(number, file)| is_read(*number, file)).map(|(_, file)| file.rows()).sum(),
+    );
+    let bounds = Bounds {
+        batch_bytes: BATCH_BYTES,
+        large: LargeRows::of(plan.memory_bytes),
+        copies: COPIES_OF_STORED,
+    };
+    let (read, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     run(
         &mut vec![(); plan.lanes.max(1)],
-        |queue| chosen.iter().copied().try_for_each(|found| queue.put(found)),
-        |(), found| {
+        |queue| files.each(&mut |number, file| if is_read(number, &file) { queue.put(file) } else { Ok(()) }),
+        |(), file| {
             progress.check()?;
-            match retry(progress, || prove(&place, found, progress)) {
+            match retry(progress, || prove(&place, &file, &bounds, progress)) {
                 Ok(()) => {}
                 Err(error) if error.is_cancelled() || is_away(&error) => return Err(error),
-                Err(error) => report(found, &error),
+                Err(error) => report(file.problem(&error)),
             }
             read.fetch_add(1, Ordering::Relaxed);
-            bytes.fetch_add(found.bytes(), Ordering::Relaxed);
+            bytes.fetch_add(file.bytes(), Ordering::Relaxed);
             Ok(())
         },
     )?;
@@ -140,7 +195,7 @@ pub fn check(plan: &CheckPlan, progress: &Progress) -> Result<CheckSummary> {
         ok: problems.is_empty(),
         schema: manifest.schema.clone(),
         tables: manifest.totals.tables,
-        files: found.len() as u64,
+        files: manifest.totals.chunks + manifest.totals.files,
         files_read: read.into_inner(),
         bytes_read: bytes.into_inner(),
         rows: manifest.totals.rows,
@@ -160,7 +215,7 @@ fn unreadable(error: &Error) -> CheckSummary {
 }
 
 /// Size, hash, and for a chunk that its rows decode to what was hashed when they were read from the server.
-fn prove(place: &Place, found: Found<'_>, progress: &Progress) -> Result<()> {
+fn prove(place: &Place, found: &Found<'_>, bounds: &Bounds, progress: &Progress) -> Result<()> {
     let (table, file) = match found {
         Found::File(file) => {
             return Opened::open(place, &file.path)?.prove(file.bytes, &file.blake3);
@@ -173,16 +228,39 @@ fn prove(place: &Place, found: Found<'_>, progress: &Progress) -> Result<()> {
     let natural = natural_of(table)?;
     let meanings = vec![Meaning::Value; table.stored().count()];
     let mut digest = Digest::default();
-    for batch in opened.chunk(file, BATCH_BYTES)? {
+    bounds.read_stored(&opened, file, progress, &mut |batch, _| {
         progress.check()?;
-        let batch = batch?;
-        progress.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
-        digest.add(&natural.river(&batch)?, &meanings)?;
-    }
+        progress.add(batch.num_rows() as u64, bytes_of(&batch) as u64);
+        digest.add(&natural.river(&batch)?, &meanings)
+    })?;
     if (digest.rows, hex(digest.sum)) == (file.rows, file.digest.clone()) {
         return Ok(());
     }
     Err(failed(&file.path, "its rows are not those of the manifest: their digest differs"))
+}
+
+impl Files<'_> {
+    fn chunks(&self) -> impl Iterator<Item = (u64, Found<'_>)> {
+        let chunks = self
+            .manifest
+            .tables
+            .iter()
+            .flat_map(|table| table.chunks.iter().map(move |chunk| Found::Chunk(table, chunk)));
+        (0..).zip(chunks)
+    }
+
+    /// Each file, and its place among all.
+    fn each<'s>(&'s self, take: &mut dyn FnMut(u64, Found<'s>) -> Result<()>) -> Result<()> {
+        let mut number = 0;
+        for (_, chunk) in self.chunks() {
+            take(number, chunk)?;
+            number += 1;
+        }
+        self.objects.each(&mut |file| {
+            number += 1;
+            take(number - 1, Found::File(file))
+        })
+    }
 }
 
 impl Found<'_> {
@@ -208,119 +286,18 @@ impl Found<'_> {
     }
 
     fn problem(&self, error: &Error) -> Problem {
-        let problem = match error.kind() {
-            Kind::Archive { message, .. } => message.clone(),
-            _ => error.to_string(),
-        };
         let table = match self {
             Self::Chunk(table, _) => Some(table.name.clone()),
             Self::File(_) => None,
         };
-        Problem { file: self.path().to_owned(), table, problem }
+        Problem { file: self.path().to_owned(), table, problem: said(error) }
     }
 }
 
-impl Subset {
-    fn parse(text: &str) -> Result<Self> {
-        let bad = || {
-            let message =
-                format!("the subset {text:?} is none of 'all', 'n/m', 'x%' and a size such as '500M'");
-            Kind::Plan(message)
-        };
-        let text = text.trim();
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        if let Some((number, of)) = text.split_once('/') {
-            let number = number.trim().parse().map_err(|_| bad())?;
-            let of = of.trim().parse().map_err(|_| bad())?;
-            return if (1..=of).contains(&number) {
-                Ok(Self::Part { of, number })
-            } else {
-                Err(bad().into())
-            };
-        }
-        if let Some(share) = text.strip_suffix('%') {
-            let share: f64 = share.trim().parse().map_err(|_| bad())?;
-            return if share > 0.0 && share <= 100.0 { Ok(Self::Share(share)) } else { Err(bad().into()) };
-        }
-        let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
-        let unit = text.strip_prefix(digits).unwrap_or_default();
-        let shift = match unit {
-            "" => 0,
-            "K" | "k" => 10,
-            "M" | "m" => 20,
-            "G" | "g" => 30,
-            "T" | "t" => 40,
-            _ => return Err(bad().into()),
-        };
-        let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-        bytes.filter(|&bytes| bytes > 0).map(Self::Bytes).ok_or_else(|| bad().into())
-    }
-
-    /// The files of this subset, always the same ones: parts by their place, shares and sizes by the hash of their path.
-    fn of<T>(self, mut files: Vec<T>, path: impl Fn(&T) -> &str, bytes: impl Fn(&T) -> u64) -> Vec<T> {
-        match self {
-            Self::All => return files,
-            Self::Part { of, number } => {
-                let mut place = 0;
-                files.retain(|_| {
-                    place += 1;
-                    (place - 1) % of == number - 1
-                });
-                return files;
-            }
-            Self::Share(_) | Self::Bytes(_) => {}
-        }
-        files.sort_by_cached_key(|file| xxh3_64(path(file).as_bytes()));
-        let count = match self {
-            Self::Share(share) => (files.len() as f64 * share / 100.0).ceil() as usize,
-            Self::Bytes(wanted) => {
-                let mut sum = 0;
-                let until = files.iter().position(|file| {
-                    sum += bytes(file);
-                    sum >= wanted
-                });
-                until.map_or(files.len(), |last| last + 1)
-            }
-            Self::All | Self::Part { .. } => files.len(),
-        };
-        files.truncate(count);
-        files
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(subset: &str) -> Vec<String> {
-        let files: Vec<_> = (0..100).map(|number| format!("tables/t/{number:06}.parquet")).collect();
-        Subset::parse(subset).expect("a subset").of(files, String::as_str, |_| 1 << 20)
-    }
-
-    #[test]
-    fn all_parts_together_are_the_whole() {
-        let mut all: Vec<_> = (1..=7).flat_map(|number| chosen(&format!("{number}/7"))).collect();
-        all.sort();
-        assert_eq!(all, chosen("all"));
-    }
-
-    #[test]
-    fn a_share_and_a_size_choose_the_same_files_every_time() {
-        assert_eq!(chosen("10%").len(), 10);
-        assert_eq!(chosen("0.5%").len(), 1);
-        assert_eq!(chosen("10M"), chosen("10%"));
-        assert_eq!(chosen("1").len(), 1);
-        assert_eq!(chosen("1T").len(), 100);
-    }
-
-    #[test]
-    fn what_is_no_subset_is_refused() {
-        for text in
-            ["", "0/2", "3/2", "1/0", "x", "0%", "101%", "nan%", "-5M", "5MB", "99999999999T", "0", "é"]
-        {
-            assert!(Subset::parse(text).is_err(), "{text}");
-        }
+/// An error about a file whose name stands beside it.
+fn said(error: &Error) -> String {
+    match error.kind() {
+        Kind::Archive { message, .. } => message.clone(),
+        _ => error.to_string(),
     }
 }

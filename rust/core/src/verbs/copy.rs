@@ -1,41 +1,47 @@
 //! Copying tables: inside one server by `INSERT … SELECT`, or through us as record batches.
 
 mod plan;
-mod tracking;
+mod shelf;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
-
-pub use self::plan::{ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Route, TablePlan, TableSummary};
+pub use self::plan::{
+    ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Part, Route, TablePlan, TableSummary,
+};
 pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
-use self::tracking::Shelf;
+use self::shelf::Shelf;
 use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
-use super::steady::Steady;
-use super::throttle::spare;
-use crate::convert::pointer::WIDTH;
-use crate::convert::tracked::Tracked;
+use super::sync::noting::Noting;
+use crate::convert::pointers::{Column, Pointers, written};
 use crate::error::{At, Kind, Result};
-use crate::mysql::Connection;
-use crate::mysql::chunk::{Chunk, Walk, WalkOf};
-use crate::mysql::leap::Cuts;
-use crate::mysql::load::{Load, Store, allows_infile};
+use crate::mysql::chunk::Chunk;
+use crate::mysql::journal::Journal;
+use crate::mysql::load::{Load, allows_infile};
 use crate::mysql::names::{qualified, quote};
-use crate::mysql::scan::scan;
-use crate::mysql::session::{self, Snapshot, open_loader, open_reader};
-use crate::mysql::types::Audience;
-use crate::run::journal::Journal;
-use crate::run::lanes::{Queue, retry, run};
+use crate::mysql::session::{Snapshot, open_loader, open_reader};
+use crate::mysql::walk::{Walk, WalkOf};
+use crate::river::count::Counted;
+use crate::river::cutter::{Cutter, Sizes};
+use crate::river::flow::{Counts, Flow};
+use crate::river::read::Bounds;
+use crate::river::sink::{Moved, Piece};
+use crate::river::sinks::rows::{Rows as Loading, Transaction, Writer};
+use crate::river::source::{Readers, Rows};
+use crate::river::spare::spare;
+use crate::river::steady::Steady;
+use crate::run::lanes::{Queue, run};
+use crate::run::memory::LargeRows;
 use crate::run::progress::Progress;
 
 /// What a pointer takes as JSON.
 const JSON_BYTES: u64 = 160;
 const FEWEST_ROWS: u64 = 20_000;
-const MOST_ROWS: u64 = 250_000;
+/// A chunk inside a server is no more than the server does in this time: until it has ended nobody is told of its rows, and
+/// whoever stops the run waits for it.
+const CHUNK_SECONDS: u64 = 2;
 
 /// A table that is being copied.
 struct TableJob {
@@ -43,31 +49,27 @@ struct TableJob {
     walk: Walk,
     select: String,
     joins: String,
-    /// For each column, the tracking rows of its pointers, if they are in memory.
-    tracked: Vec<Option<Arc<Tracked>>>,
+    columns: Vec<Column>,
     load: Option<Load>,
     journal: Option<Journal>,
-    rows: AtomicU64,
-    bytes: AtomicU64,
+    sizes: Sizes,
     chunks: AtomicU64,
     resumed: AtomicU64,
-    begun: Instant,
+    /// When its first chunk was begun: before that it waits for others.
+    begun: OnceLock<Instant>,
     millis: AtomicU64,
+    /// What its chunks took, of all lanes together.
+    busy_millis: AtomicU64,
 }
 
 /// A chunk of it.
-struct Job {
-    table: Arc<TableJob>,
-    number: u64,
-    chunk: Chunk,
-    /// A run that was stopped had begun it.
-    former: bool,
-}
+type Job = (Arc<TableJob>, Piece);
 
-/// The connections of one lane.
+/// The sessions of one lane.
 struct Lane {
-    source: Option<Connection>,
-    destination: Option<Connection>,
+    /// Nothing where the server copies by itself.
+    source: Option<Steady>,
+    destination: Writer,
 }
 
 /// Everything the planner and the lanes share.
@@ -77,13 +79,16 @@ struct Copy<'a> {
     snapshot: Option<Snapshot>,
     shelf: Mutex<Shelf>,
     infile: bool,
-    batch_bytes: usize,
+    bounds: Bounds,
     chunk_bytes: u64,
 }
 
 /// Copies the tables of the plan.
 pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     let begun = Instant::now();
+    if let Some(seconds) = plan.patience_seconds {
+        progress.wait_for(Duration::from_secs(seconds));
+    }
     spare(&plan.source, &plan.throttle, progress)?;
     let mut control = Steady::open(&plan.destination, open_loader)?;
     let infile = match plan.load {
@@ -92,28 +97,40 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         LoadBy::Insert => false,
     };
     let wanted = plan.lanes.max(1);
-    let (mut walker, mut lanes, snapshot) = open_lanes(plan, wanted)?;
+    let mut readers = readers(plan, wanted, progress)?;
+    let snapshot = readers.snapshot;
+    let mut lanes = lanes(plan, wanted, &mut readers)?;
     let copy = Copy {
         plan,
         progress,
         snapshot,
         shelf: Mutex::new(Shelf::new(plan.memory_bytes / 4)),
         infile,
-        batch_bytes: plan.throttle.piece((plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20) as u64)
-            as usize,
+        bounds: Bounds {
+            batch_bytes: plan
+                .throttle
+                .piece((plan.memory_bytes / (4 * wanted)).clamp(1 << 16, 4 << 20) as u64)
+                as usize,
+            large: LargeRows::of(plan.memory_bytes),
+            copies: 1,
+        },
         chunk_bytes: plan.throttle.piece(plan.chunk_bytes),
     };
     for table in &plan.tables {
         progress.expect(table.limit.map_or(table.rows, |limit| limit.min(table.rows)));
     }
     let all: Vec<_> = plan.tables.iter().collect();
-    let mut tables = copy.tables(&all, &mut walker, &mut control, &mut lanes)?;
-    let compared = match &plan.compare {
-        Some(comparison) => {
-            Some(copy.prove(comparison, &mut tables, &mut walker, &mut control, &mut lanes)?)
-        }
-        None => None,
-    };
+    let walker = &mut readers.walker;
+    let copied = copy.tables(&all, walker, &mut control, &mut lanes).and_then(|mut tables| {
+        let compared = match &plan.compare {
+            Some(comparison) => {
+                Some(copy.prove(comparison, &mut tables, walker, &mut control, &mut lanes)?)
+            }
+            None => None,
+        };
+        Ok((tables, compared))
+    });
+    let (tables, compared) = readers.judge(copied)?;
     if plan.journal && !plan.keep_journal {
         let schemas: BTreeSet<_> = plan.tables.iter().map(|table| &table.destination_schema).collect();
         for schema in schemas {
@@ -125,6 +142,8 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
         bytes: tables.iter().map(|table| table.bytes).sum(),
         time_taken: begun.elapsed().as_secs_f64(),
         snapshot: match snapshot {
+            // Nobody has looked whether an earlier run's chunks are as they are now.
+            Some(_) if compared.is_none() && tables.iter().any(|table| table.resumed_chunks > 0) => "several",
             Some(Snapshot::Shared) => "shared",
             Some(Snapshot::Single) => "single",
             None => "none",
@@ -135,45 +154,26 @@ pub fn copy(plan: &CopyPlan, progress: &Progress) -> Result<CopySummary> {
     })
 }
 
-fn open_lanes(plan: &CopyPlan, wanted: usize) -> Result<(Steady, Vec<Lane>, Option<Snapshot>)> {
-    let steady = || Steady::open(&plan.source, open_reader);
-    if plan.route == Route::Server {
-        let lanes = (0..wanted)
-            .map(|_| Ok(Lane { source: None, destination: Some(open_loader(&plan.destination)?) }));
-        return Ok((steady()?, lanes.collect::<Result<_>>()?, None));
+fn readers(plan: &CopyPlan, wanted: usize, progress: &Progress) -> Result<Readers> {
+    if plan.route == Route::Server || !plan.snapshot {
+        return Readers::steady(&plan.source, if plan.route == Route::Server { 0 } else { wanted });
     }
-    let mut sources = (0..wanted).map(|_| open_reader(&plan.source)).collect::<Result<Vec<_>>>()?;
-    let (mut steady_walker, mut snapshot) = (None, None);
-    if plan.snapshot {
-        let mut walker = open_reader(&plan.source)?;
-        let mut read = plan
-            .tables
-            .iter()
-            .map(|table| (table.source_schema.as_str(), table.source_table.as_str()))
-            .collect::<Vec<_>>();
-        for pointer in
-            plan.tables.iter().flat_map(|table| &table.columns).filter_map(|column| column.pointer.as_ref())
-        {
-            read.push((&pointer.tracking_schema, &pointer.tracking_table));
-        }
-        read.sort_unstable();
-        read.dedup();
-        let mut locker = open_reader(&plan.source)?;
-        let mut readers: Vec<_> = std::iter::once(&mut walker).chain(&mut sources).collect();
-        let opened = session::share_snapshot(&mut locker, &mut readers, &read)?;
-        if opened == Snapshot::Single {
-            // The walker reads outside the one snapshot; a bound that has moved since only makes chunks unequal in size.
-            session::begin_single(&mut walker, &mut sources[0])?;
-            sources.truncate(1);
-        } else {
-            steady_walker = Some(Steady::only(walker));
-        }
-        snapshot = Some(opened);
-    }
-    let lanes = sources
-        .into_iter()
-        .map(|source| Ok(Lane { source: Some(source), destination: Some(open_loader(&plan.destination)?) }));
-    Ok((steady_walker.map_or_else(steady, Ok)?, lanes.collect::<Result<_>>()?, snapshot))
+    let tables = plan.tables.iter().map(|table| (table.source_schema.as_str(), table.source_table.as_str()));
+    let pointers =
+        plan.tables.iter().flat_map(|table| &table.columns).filter_map(|column| column.pointer.as_ref());
+    let tracking =
+        pointers.map(|pointer| (pointer.tracking_schema.as_str(), pointer.tracking_table.as_str()));
+    Readers::at_one_instant(&plan.source, wanted, tables.chain(tracking), progress, |_| ())
+}
+
+/// A writer for each reader; the server alone needs none of these.
+fn lanes(plan: &CopyPlan, wanted: usize, readers: &mut Readers) -> Result<Vec<Lane>> {
+    let sources: Vec<_> = match plan.route {
+        Route::Server => (0..wanted).map(|_| None).collect(),
+        Route::River => readers.lanes.drain(..).map(Some).collect(),
+    };
+    let lane = |source| Ok(Lane { source, destination: Writer::open(&plan.destination)? });
+    sources.into_iter().map(lane).collect()
 }
 
 impl Copy<'_> {
@@ -196,15 +196,51 @@ impl Copy<'_> {
                 }
                 Ok(())
             },
-            |lane, job: Job| self.work(lane, &job).at(|| job.table.plan.place()),
+            |lane, (table, piece): Job| self.work(lane, &table, &piece).at(|| table.plan.place()),
         )?;
-        Ok(jobs.iter().map(|job| job.summary()).collect())
+        let mut tables: Vec<_> = jobs.iter().map(|job| job.summary()).collect();
+        for (job, table) in jobs.iter().zip(&mut tables) {
+            table.rows_counted =
+                self.count(&job.plan, table, walker, control, lanes).at(|| job.plan.place())?;
+        }
+        Ok(tables)
+    }
+
+    /// Counts the rows of a table that this run copied from its beginning; under the snapshot, and in a destination that
+    /// has all of them, they must be as many as were copied.
+    fn count(
+        &self,
+        plan: &TablePlan,
+        copied: &TableSummary,
+        walker: &mut Steady,
+        control: &mut Steady,
+        lanes: &mut [Lane],
+    ) -> Result<Option<u64>> {
+        if copied.resumed_chunks > 0 || plan.limit.is_some() || self.plan.part != Part::All {
+            return Ok(None);
+        }
+        let rows = copied.rows_copied;
+        let filter = plan.where_clause.as_deref();
+        let source = Counted { schema: &plan.source_schema, table: &plan.source_table, filter };
+        let counted = match (self.snapshot, lanes.iter_mut().find_map(|lane| lane.source.as_mut())) {
+            (Some(_), Some(reader)) => {
+                reader.once(self.progress, |reader| source.prove(reader, rows))?;
+                rows
+            }
+            _ => walker.ask(self.progress, |walker| source.count(walker))?,
+        };
+        if filter.is_none() && self.plan.journal {
+            let (schema, table) = plan.destination();
+            let destination = Counted { schema, table, filter: None };
+            control.ask(self.progress, |control| destination.prove(control, rows))?;
+        }
+        Ok(Some(counted))
     }
 
     /// Compares what was copied with the instant it was copied from.
     ///
-    /// Chunks that an earlier run had copied are of an earlier instant: where production has gone on since, their tables
-    /// are copied once more, so that all of the copy is of this instant.
+    /// Chunks that an earlier run had copied, or one inside the server, are of an earlier instant: tables that are not
+    /// proved to be as they are at this one are copied once more, so that all of the copy is of this instant.
     fn prove(
         &self,
         comparison: &Comparison,
@@ -213,10 +249,11 @@ impl Copy<'_> {
         control: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
+        self.progress.begin_stage("compare");
         let mut compared = self.compare(comparison, walker, lanes)?;
         let stale: Vec<usize> = (0..tables.len())
             .filter(|&index| {
-                tables[index].resumed_chunks > 0 && compared.differs(&tables[index].destination())
+                tables[index].resumed_chunks > 0 && !compared.proves(&tables[index].destination())
             })
             .collect();
         if stale.is_empty() {
@@ -224,14 +261,15 @@ impl Copy<'_> {
         }
         let plans: Vec<_> = stale.iter().map(|&index| &self.plan.tables[index]).collect();
         for plan in &plans {
-            let table = qualified(&plan.destination_schema, &plan.destination_table);
-            control.execute(self.progress, &format!("TRUNCATE TABLE {table}"))?;
-            if self.plan.journal {
-                let journal = Journal::new(&plan.destination_schema);
-                control.execute(self.progress, &journal.forget(&plan.destination_table))?;
-            }
+            let journal = self.plan.journal.then(|| Journal::new(&plan.destination_schema));
+            self.empty(plan, journal.as_ref(), control)?;
         }
-        for (summary, index) in self.tables(&plans, walker, control, lanes)?.into_iter().zip(stale) {
+        self.progress.begin_stage("copy");
+        for plan in &plans {
+            self.progress.expect(plan.rows);
+        }
+        for (mut summary, index) in self.tables(&plans, walker, control, lanes)?.into_iter().zip(stale) {
+            summary.files_written += tables[index].files_written;
             tables[index] = summary;
         }
         let again = Comparison {
@@ -243,8 +281,22 @@ impl Copy<'_> {
                 .collect(),
             ..comparison.clone()
         };
+        self.progress.begin_stage("compare");
         compared.replace(self.compare(&again, walker, lanes)?);
         Ok(compared)
+    }
+
+    /// Takes the rows out of a destination, and the table out of the journal; killed in between, it is done again.
+    fn empty(&self, plan: &TablePlan, journal: Option<&Journal>, control: &mut Steady) -> Result<()> {
+        if let Some(journal) = journal {
+            control.execute(self.progress, &journal.emptying(&plan.destination_table))?;
+        }
+        let table = qualified(&plan.destination_schema, &plan.destination_table);
+        control.execute(self.progress, &format!("TRUNCATE TABLE {table}"))?;
+        if let Some(journal) = journal {
+            control.execute(self.progress, &journal.forget(&plan.destination_table))?;
+        }
+        Ok(())
     }
 
     fn compare(
@@ -260,15 +312,23 @@ impl Copy<'_> {
             let source = lane.source.take().ok_or_else(|| {
                 Kind::Plan("only what came through the river is compared by its copy".into())
             })?;
-            both.push(CompareLane { source: Steady::only(source), destination: open()? });
+            both.push(CompareLane { source, destination: open()? });
         }
         let comparison = &Comparison {
             chunk_bytes: self.plan.throttle.piece(comparison.chunk_bytes),
+            memory_bytes: self.plan.memory_bytes,
             ..comparison.clone()
         };
-        let compared = compare_with(comparison, self.progress, walker, &mut probe, &mut both);
+        let holds = self.snapshot.is_some();
+        let noting = if comparison.note {
+            Some(Noting::new(Steady::open(&self.plan.destination, open_loader)?))
+        } else {
+            None
+        };
+        let compared =
+            compare_with(comparison, self.progress, walker, &mut probe, &mut both, holds, noting.as_ref());
         for (lane, both) in lanes.iter_mut().zip(both) {
-            lane.source = both.source.release();
+            lane.source = Some(both.source);
         }
         compared
     }
@@ -287,30 +347,16 @@ impl Copy<'_> {
             filter: plan.where_clause.as_deref(),
         };
         let walk = walker.ask(self.progress, |walker| Walk::new(walker, of))?;
-        let mut select = Vec::new();
+        let columns = plan.columns_made(|pointer| self.tracked(plan, pointer, walker))?;
+        let mut select = Vec::with_capacity(columns.len());
         let mut joins = String::new();
-        let mut stores = Vec::new();
-        let mut tracked = Vec::new();
-        for (index, column) in plan.columns.iter().enumerate() {
-            let rows = match (column.kind, &column.pointer) {
-                (ColumnKind::Pointer, Some(pointer)) => {
-                    let rows = self.tracked(plan, pointer, walker)?;
-                    if rows.is_none() {
-                        joins.push_str(&pointer.join(&column.source, index));
-                    }
-                    rows
-                }
-                _ => None,
-            };
-            select.push(TablePlan::expression(column, self.plan.route, index, rows.is_some())?);
-            tracked.push(rows);
-            let store = match column.kind {
-                ColumnKind::Json | ColumnKind::Pointer => Store::Json,
-                ColumnKind::EnumIndex => Store::EnumIndex,
-                ColumnKind::Value | ColumnKind::Text => Store::Plain,
-            };
-            stores.push((column.destination.as_str(), store));
+        for (index, (planned, column)) in plan.columns.iter().zip(&columns).enumerate() {
+            if let (Some(pointer), None) = (&column.pointer, &column.tracked) {
+                joins.push_str(&pointer.join(&column.source, index));
+            }
+            select.push(TablePlan::expression(planned, self.plan.route, index, column.tracked.is_some())?);
         }
+        let stores = plan.stores();
         let target = (plan.destination_schema.as_str(), plan.destination_table.as_str());
         let load = match self.plan.route {
             Route::River => {
@@ -327,15 +373,15 @@ impl Copy<'_> {
             walk,
             select: select.join(", "),
             joins,
-            tracked,
+            columns,
             load,
             journal,
-            rows: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            sizes: Sizes::new(self.chunk_bytes, plan.rows, plan.data_bytes),
             chunks: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
-            begun: Instant::now(),
+            begun: OnceLock::new(),
             millis: AtomicU64::new(0),
+            busy_millis: AtomicU64::new(0),
         }))
     }
 
@@ -348,26 +394,28 @@ impl Copy<'_> {
         queue: &Queue<'_, Job>,
     ) -> Result<()> {
         let fingerprint = table.plan.fingerprint();
-        let mut number = 0;
-        let mut rest = Chunk::default();
+        if let Part::Chunks(numbers) = &self.plan.part {
+            return self.queue_part(table, &fingerprint, numbers, walker, control, queue);
+        }
+        let copies = self.plan.part != Part::Cut;
+        let mut cutter = Cutter::new(&table.walk);
         if let Some(journal) = &table.journal {
             let read = journal.read(&table.plan.destination_table);
-            let rows = control.ask(self.progress, |control| control.query(&read))?;
+            let mut rows = control.ask(self.progress, |control| control.query(&read))?;
+            if Journal::is_emptying(&rows) {
+                self.empty(&table.plan, Some(journal), control)?;
+                rows.clear();
+            }
             for entry in journal.entries::<Chunk>(&fingerprint, &rows)? {
-                let after_the_last = number > 0 && rest.lower.is_none();
-                if after_the_last || entry.chunk.lower != rest.lower {
-                    return Err(journal.unreadable("a chunk does not begin where the one before it ends"));
-                }
-                rest.lower.clone_from(&entry.chunk.upper);
-                number = entry.number + 1;
+                let unreadable = |why: &str| journal.unreadable(why);
+                let piece = cutter.resume(entry.number, entry.chunk, walker, self.progress, unreadable)?;
                 if entry.done {
                     table.resumed.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    let number = entry.number;
-                    queue.put(Job { table: table.clone(), number, chunk: entry.chunk, former: true })?;
+                } else if copies {
+                    queue.put((table.clone(), piece))?;
                 }
             }
-            if number > 0 && rest.lower.is_none() {
+            if cutter.is_done() {
                 return Ok(());
             }
         }
@@ -376,169 +424,104 @@ impl Copy<'_> {
                 return Ok(());
             }
             if table.walk.has_key() {
-                rest.upper = walker
-                    .ask(self.progress, |walker| table.walk.key_after(walker, &Chunk::default(), limit))?;
+                cutter.end_before(
+                    walker.ask(self.progress, |walker| {
+                        table.walk.key_after(walker, &Chunk::default(), limit)
+                    })?,
+                );
             }
         }
-        let mut cuts = Cuts::default();
-        loop {
-            self.progress.turn()?;
-            let rows = self.chunk_rows(table);
-            let next = walker.ask(self.progress, |walker| cuts.next(&table.walk, walker, &rest, rows))?;
-            let chunk =
-                Chunk { lower: rest.lower.take(), upper: next.clone().or_else(|| rest.upper.clone()) };
-            if let Some(journal) = &table.journal {
-                let planned = journal.planned(&table.plan.destination_table, &fingerprint, number, &chunk)?;
-                control.execute(self.progress, &planned)?;
+        cutter.each(
+            walker,
+            self.progress,
+            || self.chunk_rows(table),
+            |_, piece| {
+                if let Some(journal) = &table.journal {
+                    let name = &table.plan.destination_table;
+                    let planned = journal.planned(name, &fingerprint, piece.number, &piece.chunk)?;
+                    control.execute(self.progress, &planned)?;
+                }
+                if copies { queue.put((table.clone(), piece)) } else { Ok(()) }
+            },
+        )
+    }
+
+    /// Queues chunks that somebody else has cut, and that others may be at.
+    fn queue_part(
+        &self,
+        table: &Arc<TableJob>,
+        fingerprint: &str,
+        numbers: &[u64],
+        walker: &mut Steady,
+        control: &mut Steady,
+        queue: &Queue<'_, Job>,
+    ) -> Result<()> {
+        let Some(journal) = &table.journal else {
+            return Err(Kind::Plan("a part of a copy needs its journal".into()).into());
+        };
+        let read = journal.read_some(&table.plan.destination_table, numbers);
+        let rows = control.ask(self.progress, |control| control.query(&read))?;
+        for entry in journal.some::<Chunk>(fingerprint, &rows)? {
+            if entry.done {
+                continue;
             }
-            queue.put(Job { table: table.clone(), number, chunk, former: false })?;
-            number += 1;
-            if next.is_none() {
-                return Ok(());
+            if let (Some(lower), Some(upper)) = (&entry.chunk.lower, &entry.chunk.upper) {
+                let proved = walker.ask(self.progress, |walker| table.walk.prove_order(walker, lower, upper));
+                proved.map_err(|error| match error.kind() {
+                    Kind::Stuck { .. } => journal.unreadable(&error.to_string()),
+                    _ => error,
+                })?;
             }
-            rest.lower = next;
+            let piece = Piece { number: entry.number, chunk: entry.chunk, former: true };
+            queue.put((table.clone(), piece))?;
         }
+        Ok(())
     }
 
     /// How many rows fill a chunk: by what was read so far, else by the server's statistics. A table that is no more than
     /// a few chunks is shared out among the lanes.
     fn chunk_rows(&self, table: &TableJob) -> u64 {
-        let (rows, bytes) = (table.rows.load(Ordering::Relaxed), table.bytes.load(Ordering::Relaxed));
         let plan = &table.plan;
-        let read = if rows > 0 && bytes > 0 { bytes / rows } else { plan.data_bytes / plan.rows.max(1) };
-        let pointers = plan.columns.iter().filter(|column| column.kind == ColumnKind::Pointer).count() as u64;
-        let row_bytes = read + pointers * JSON_BYTES;
+        let pointers = table.columns.iter().filter(|column| column.pointer.is_some()).count() as u64;
         let share = (plan.rows / self.plan.lanes.max(1) as u64).max(FEWEST_ROWS);
-        (self.chunk_bytes / row_bytes.clamp(16, self.chunk_bytes)).min(share).clamp(1, MOST_ROWS)
+        let (rows, _) = table.sizes.noted();
+        let most = match (self.plan.route, table.busy_millis.load(Ordering::Relaxed)) {
+            (Route::River, _) => share,
+            (Route::Server, 0) => FEWEST_ROWS,
+            (Route::Server, millis) => (rows * CHUNK_SECONDS * 1000 / millis).max(FEWEST_ROWS / 10),
+        };
+        table.sizes.rows_with(pointers * JSON_BYTES).min(share).min(most)
     }
 
-    fn work(&self, lane: &mut Lane, job: &Job) -> Result<()> {
-        self.progress.at(&job.table.plan.place());
-        let moved = retry(self.progress, || {
-            self.progress.turn()?;
-            let mut counted = (0, 0);
-            let moved = self.attempt(lane, job, &mut counted);
-            if moved.is_err() {
-                self.progress.take_back(counted.0, counted.1);
+    fn work(&self, lane: &mut Lane, table: &TableJob, piece: &Piece) -> Result<()> {
+        self.progress.at(&table.plan.place());
+        self.progress.touches(&table.plan.destination_schema);
+        let journal = table.journal.as_ref().map(|journal| (journal, table.plan.destination_table.as_str()));
+        let flow = Flow { progress: self.progress, bounds: &self.bounds, pays: true, counts: Counts::Memory };
+        let begun = Instant::now();
+        let first = *table.begun.get_or_init(|| begun);
+        let moved = match (&table.load, &mut lane.source) {
+            (None, _) => {
+                let insert = table.insert_select(&piece.chunk)?;
+                let row_bytes = table.sizes.expected();
+                let mut transaction = Transaction::new(&mut lane.destination, journal, self.progress);
+                flow.within(&mut transaction, piece, |transaction| {
+                    let rows = transaction.say(|connection| connection.execute(&insert))?.affected_rows;
+                    Ok(Moved { rows, bytes: rows * row_bytes, read: rows * row_bytes, largest: 0 })
+                })?
             }
-            moved
-        });
-        let (rows, bytes) = moved?;
-        let table = &job.table;
-        table.rows.fetch_add(rows, Ordering::Relaxed);
-        table.bytes.fetch_add(bytes, Ordering::Relaxed);
+            (Some(load), Some(source)) => {
+                let mut source = Rows::new(source, table.select(&piece.chunk)?, self.progress);
+                let mut sink = Loading::new(&mut lane.destination, load, journal, self.progress);
+                flow.chunk(&mut source, &mut Pointers(&table.columns), &mut sink, piece)?
+            }
+            (Some(_), None) => return Err(Kind::Internal("a river without a source".into()).into()),
+        };
+        table.sizes.note(moved);
         table.chunks.fetch_add(1, Ordering::Relaxed);
-        table.millis.fetch_max(table.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        table.busy_millis.fetch_add(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        table.millis.fetch_max(first.elapsed().as_millis() as u64, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// One try at a chunk: its rows and its line in the journal, in one transaction.
-    fn attempt(&self, lane: &mut Lane, job: &Job, counted: &mut (u64, u64)) -> Result<(u64, u64)> {
-        let (mut destination, is_unsure) = match lane.destination.take() {
-            Some(connection) => (connection, job.former),
-            // The connection was lost, perhaps after the commit: the journal knows.
-            None => (open_loader(&self.plan.destination)?, true),
-        };
-        destination.execute("START TRANSACTION")?;
-        if is_unsure && let Some(journal) = &job.table.journal {
-            let done = journal.is_done(&job.table.plan.destination_table, job.number);
-            if destination.query_value(&done)?.as_deref() == Some("1") {
-                destination.execute("ROLLBACK")?;
-                lane.destination = Some(destination);
-                return Ok((0, 0));
-            }
-        }
-        let moved = match self.plan.route {
-            Route::Server => Self::insert_select(&mut destination, job),
-            Route::River => self.flow(lane, &mut destination, job, counted),
-        };
-        let (rows, bytes) = match moved {
-            Ok(moved) => moved,
-            Err(error) => {
-                // A connection that can still roll back can still be used; any other is left to the next attempt.
-                if destination.execute("ROLLBACK").is_ok() {
-                    lane.destination = Some(destination);
-                }
-                return Err(error);
-            }
-        };
-        if let Some(journal) = &job.table.journal {
-            destination.execute(&journal.done(&job.table.plan.destination_table, job.number, rows))?;
-        }
-        destination.execute("COMMIT")?;
-        if self.plan.route == Route::Server {
-            self.progress.add(rows, bytes);
-            // What the server read by itself is counted by its own estimate of a row.
-            self.progress.read(bytes)?;
-        }
-        lane.destination = Some(destination);
-        Ok((rows, bytes))
-    }
-
-    fn insert_select(destination: &mut Connection, job: &Job) -> Result<(u64, u64)> {
-        let plan = &job.table.plan;
-        let columns: Vec<_> = plan.columns.iter().map(|column| quote(&column.destination)).collect();
-        let sql = format!(
-            "INSERT INTO {} ({}) {}",
-            qualified(&plan.destination_schema, &plan.destination_table),
-            columns.join(", "),
-            job.table.select(&job.chunk)?
-        );
-        let rows = destination.execute(&sql)?.affected_rows;
-        Ok((rows, rows * plan.data_bytes / plan.rows.max(1)))
-    }
-
-    fn flow(
-        &self,
-        lane: &mut Lane,
-        destination: &mut Connection,
-        job: &Job,
-        counted: &mut (u64, u64),
-    ) -> Result<(u64, u64)> {
-        let mut source = match lane.source.take() {
-            Some(source) => source,
-            None if self.snapshot.is_some() => {
-                return Err(Kind::Internal("a lane without its snapshot".into()).into());
-            }
-            None => open_reader(&self.plan.source)?,
-        };
-        let Some(mut load) = job.table.load.clone() else {
-            return Err(Kind::Internal("a river without a load".into()).into());
-        };
-        let mut sink_failed = false;
-        let scanned = scan(
-            &mut source,
-            &job.table.select(&job.chunk)?,
-            Audience::River,
-            self.batch_bytes,
-            &mut |batch, read| {
-                self.progress.read(read)?;
-                let bytes = batch.get_array_memory_size() as u64;
-                let batch = job.table.convert(batch)?;
-                sink_failed = true;
-                load.batch(destination, &batch)?;
-                sink_failed = false;
-                let rows = load.rows() - counted.0;
-                self.progress.add(rows, bytes);
-                counted.0 += rows;
-                counted.1 += bytes;
-                Ok(())
-            },
-        );
-        let is_lost = |error: &crate::error::Error| matches!(error.kind(), Kind::Lost { .. });
-        if !scanned.as_ref().is_err_and(|error| is_lost(error) && !sink_failed) {
-            lane.source = Some(source);
-        }
-        match scanned {
-            Ok(_) => Ok((load.finish(destination)?, counted.1)),
-            Err(error) => {
-                if !(sink_failed && is_lost(&error)) {
-                    // What the load says is of no interest any more: its rows are rolled back.
-                    let _ = load.abandon(destination);
-                }
-                Err(if self.snapshot.is_some() && !sink_failed { error.with_snapshot() } else { error })
-            }
-        }
     }
 }
 
@@ -548,53 +531,26 @@ impl TableJob {
             Some(limit) if !self.walk.has_key() => format!(" LIMIT {limit}"),
             _ => String::new(),
         };
-        Ok(format!(
-            "SELECT {} FROM {}{}{}{limit}",
-            self.select,
-            self.walk.from(),
-            self.joins,
-            self.walk.condition(chunk)?
-        ))
+        let columns: Vec<_> = self.plan.columns.iter().map(|column| column.source.as_str()).collect();
+        let from = self.walk.joined(chunk, &self.joins, &columns)?;
+        Ok(format!("SELECT {} FROM {from}{limit}", self.select))
     }
 
-    /// The batch with its pointers as JSON: each that was joined takes `WIDTH` columns of the result and becomes one.
-    fn convert(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        if self.plan.columns.iter().all(|column| column.kind != ColumnKind::Pointer) {
-            return Ok(batch);
-        }
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.plan.columns.len());
-        let schema = batch.schema();
-        let (mut rest, mut fields) = (batch.columns(), schema.fields().iter());
-        let mut converted = Vec::with_capacity(self.plan.columns.len());
-        for (column, tracked) in self.plan.columns.iter().zip(&self.tracked) {
-            let is_pointer = column.kind == ColumnKind::Pointer;
-            let width = if is_pointer && tracked.is_none() { WIDTH } else { 1 };
-            let (taken, after) = rest.split_at(width);
-            rest = after;
-            // The first field of a pointer's columns names the column itself.
-            let field = fields.next().ok_or_else(|| Kind::Internal("a column is missing".into()))?;
-            fields.by_ref().take(width - 1).for_each(drop);
-            arrays.push(match (&column.pointer, tracked) {
-                (Some(pointer), Some(tracked)) => pointer.look_up(&column.source, &taken[0], tracked)?,
-                (Some(pointer), None) if is_pointer => pointer.convert(&column.source, taken)?,
-                _ => taken[0].clone(),
-            });
-            converted.push(if is_pointer {
-                Arc::new(Field::new(&column.destination, DataType::LargeBinary, true))
-            } else {
-                field.clone()
-            });
-        }
-        RecordBatch::try_new(Arc::new(Schema::new(converted)), arrays)
-            .map_err(|error| Kind::Internal(error.to_string()).into())
+    fn insert_select(&self, chunk: &Chunk) -> Result<String> {
+        let columns: Vec<_> = self.plan.columns.iter().map(|column| quote(&column.destination)).collect();
+        let table = qualified(&self.plan.destination_schema, &self.plan.destination_table);
+        Ok(format!("INSERT INTO {table} ({}) {}", columns.join(", "), self.select(chunk)?))
     }
 
     fn summary(&self) -> TableSummary {
+        let (rows_copied, bytes) = self.sizes.noted();
         TableSummary {
             destination_schema: self.plan.destination_schema.clone(),
             destination_table: self.plan.destination_table.clone(),
-            rows_copied: self.rows.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            rows_copied,
+            rows_counted: None,
+            bytes,
+            files_written: written(&self.columns),
             chunks: self.chunks.load(Ordering::Relaxed),
             resumed_chunks: self.resumed.load(Ordering::Relaxed),
             time_taken: self.millis.load(Ordering::Relaxed) as f64 / 1000.0,

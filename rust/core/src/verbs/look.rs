@@ -8,38 +8,50 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{REMOTE_LANES, default_lanes};
 use crate::error::{Error, Kind, Result};
-use crate::files::bucket::{PART, PARTS_AT_ONCE, part_size};
-use crate::files::copy::Hand;
-use crate::files::memory::Memory;
-use crate::files::remote::md5_of;
-use crate::files::store::{Opened, Store, StoreSpec};
-use crate::run::lanes::{retry, run};
+use crate::run::lanes::run;
+use crate::run::memory::Memory;
 use crate::run::progress::Progress;
+use crate::run::retry::retry;
+use crate::stores::bucket::{PART, PARTS_AT_ONCE, part_size};
+use crate::stores::copy::Hand;
+use crate::stores::remote::md5_of;
+use crate::stores::store::{Opened, Store, StoreSpec};
 
 /// What all lanes together hold of objects that they read.
 const IN_FLIGHT: u64 = 64 << 20;
 const AT_ONCE: usize = 8;
 
+/// How exactly objects are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
+    /// They are there.
     Exists,
+    /// They have the right size.
     Size,
+    /// They have the right contents.
     Hash,
 }
 
+/// Objects that should be in a store.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LookPlan {
+    /// The store.
     pub store: StoreSpec,
+    /// How exactly they are looked at.
     pub level: Level,
+    /// The objects.
     pub objects: Vec<Sought>,
 }
 
 /// An object that should be there.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sought {
     /// Where it may be; the first that is there counts.
     pub paths: Vec<String>,
+    /// Its bytes, where they are known.
     pub size: Option<u64>,
     /// In hexadecimal digits.
     pub md5: Option<String>,
@@ -48,16 +60,21 @@ pub struct Sought {
     pub prefix: String,
 }
 
+/// What came of looking.
 #[derive(Debug, Clone, Serialize)]
 pub struct LookSummary {
+    /// Objects that are not as they should be.
     pub problems: Vec<Problem>,
+    /// Bytes of the objects that were read.
     pub bytes_read: u64,
 }
 
+/// An object that is not as it should be.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
     /// The place in the plan's list.
     pub index: usize,
+    /// One word for what is wrong.
     pub problem: &'static str,
     /// What was said when it could not be looked at or read.
     pub error: Option<String>,
@@ -73,6 +90,7 @@ pub fn look(plan: &LookPlan, progress: &Progress) -> Result<LookSummary> {
     let memory = Memory::new(IN_FLIGHT);
     let problems = Mutex::new(Vec::new());
     let bytes = AtomicU64::new(0);
+    progress.expect(plan.objects.len() as u64);
     let mut hands = (0..lanes).map(|_| Hand::of(lanes)).collect::<Vec<_>>();
     run(
         &mut hands,
@@ -81,6 +99,7 @@ pub fn look(plan: &LookPlan, progress: &Progress) -> Result<LookSummary> {
             for (index, sought) in plan.objects.iter().enumerate().skip(from).take(AT_ONCE) {
                 progress.check()?;
                 let found = retry(progress, || look_at(store, sought, plan.level, &memory, hand, &bytes));
+                progress.add(1, if plan.level == Level::Hash { sought.size.unwrap_or(0) } else { 0 });
                 let (problem, error) = match found {
                     Ok(None) => continue,
                     Ok(Some(problem)) => (problem, None),
@@ -126,17 +145,22 @@ fn look_at(
     Ok(Some("missing"))
 }
 
+/// A store of which is asked whether it is there.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProbePlan {
+    /// The store.
     pub store: StoreSpec,
     /// Where a client would write: asked for, never written.
     pub write: Option<String>,
 }
 
+/// What a store says.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeSummary {
     /// None where nobody asked, or the service cannot tell without writing.
     pub writable: Option<bool>,
+    /// Why it cannot be used, if it cannot.
     pub error: Option<String>,
 }
 

@@ -7,27 +7,43 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Kind, Result};
+use crate::lines::Lines;
 use crate::mysql::Server;
+use crate::mysql::decode::Audience;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
 use crate::mysql::session::open_reader;
-use crate::mysql::types::Audience;
+use crate::river::instant::Instant;
+use crate::river::spare::spare;
 use crate::run::progress::Progress;
+use crate::run::throttle::Limits;
 
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: u64 = 1 << 20;
 /// Batches that wait for the other side.
 const WAITING: usize = 2;
 
+/// A column whose pointers are looked at.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LostPlan {
+    /// The server that is read.
     pub source: Server,
+    /// The schema.
     pub schema: String,
+    /// The table.
     pub table: String,
+    /// The column.
     pub column: String,
+    /// The schema of the tracking table.
     pub tracking_schema: String,
+    /// The tracking table, `~external_<store>`.
     pub tracking_table: String,
+    /// What may be taken of production.
+    #[serde(default)]
+    pub throttle: Limits,
 }
 
+/// Whether pointers lead nowhere.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LostSummary {
     /// True if a pointer had no tracking row. The two sides are not of one instant: whoever needs to know asks again.
@@ -38,6 +54,7 @@ pub struct LostSummary {
 
 /// Reads the pointers of a column and the hashes of its tracking table, and stops at the first that has no row.
 pub fn lost(plan: &LostPlan, progress: &Progress) -> Result<LostSummary> {
+    spare(&plan.source, &plan.throttle, progress)?;
     let tracking = qualified(&plan.tracking_schema, &plan.tracking_table);
     let hashes = format!("SELECT `hash` FROM {tracking} ORDER BY `hash`");
     let column = quote(&plan.column);
@@ -46,11 +63,13 @@ pub fn lost(plan: &LostPlan, progress: &Progress) -> Result<LostSummary> {
     let (sender, receiver) = bounded(WAITING);
     let mut summary = LostSummary { lost: false, pointers: 0 };
     std::thread::scope(|scope| {
+        let lines = Lines::current();
         let tracked = scope.spawn(move || {
-            read(plan, &hashes, &mut |batch| sender.send(batch).is_ok()).at(|| tracking.clone())
+            lines.inspect(Lines::enter);
+            read(plan, progress, &hashes, &mut |batch| sender.send(batch).is_ok()).at(|| tracking.clone())
         });
         let mut known = Hashes { receiver, batch: None, next: 0 };
-        let merged = read(plan, &pointers, &mut |batch| {
+        let merged = read(plan, progress, &pointers, &mut |batch| {
             let found = batch.column(0).as_binary::<i64>().iter().flatten().all(|hash| known.reaches(hash));
             summary.pointers += batch.num_rows() as u64;
             summary.lost = !found;
@@ -67,19 +86,34 @@ pub fn lost(plan: &LostPlan, progress: &Progress) -> Result<LostSummary> {
 }
 
 /// Reads the one column of a query until `take` has enough.
-fn read(plan: &LostPlan, sql: &str, take: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+fn read(
+    plan: &LostPlan,
+    progress: &Progress,
+    sql: &str,
+    take: &mut dyn FnMut(RecordBatch) -> bool,
+) -> Result<()> {
+    progress.turn()?;
     let mut connection = open_reader(&plan.source)?;
+    let tables = [(&*plan.schema, &*plan.table), (&*plan.tracking_schema, &*plan.tracking_table)];
+    let watched = Instant::over(&connection, &tables)?;
     let mut enough = false;
-    let scanned = scan(&mut connection, sql, Audience::River, BATCH_BYTES, &mut |batch, _| {
-        if batch.column(0).as_binary_opt::<i64>().is_none() {
-            return Err(Kind::Value("a pointer is no BINARY(16)".into()).into());
-        }
-        enough = !take(batch);
-        if enough { Err(Kind::Cancelled.into()) } else { Ok(()) }
-    });
+    let scanned = scan(
+        &mut connection,
+        sql,
+        Audience::River,
+        plan.throttle.piece(BATCH_BYTES) as usize,
+        &mut |batch, read| {
+            progress.read(read)?;
+            if batch.column(0).as_binary_opt::<i64>().is_none() {
+                return Err(Kind::Value("a pointer is no BINARY(16)".into()).into());
+            }
+            enough = !take(batch);
+            if enough { Err(Kind::Cancelled.into()) } else { Ok(()) }
+        },
+    );
     match scanned {
         Err(error) if enough && error.is_cancelled() => Ok(()),
-        scanned => scanned.map(drop),
+        scanned => watched.judge(scanned).map(drop),
     }
 }
 

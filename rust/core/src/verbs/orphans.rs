@@ -6,41 +6,51 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE, HEXUPPER};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::pointers::TRACKING;
 use crate::convert::pointer::{Pointer, PointerKind, Tracking, TrackingColumns};
+use crate::convert::tracking::TRACKING;
 use crate::error::{At, Result};
-use crate::files::store::{Opened, StoreSpec};
+use crate::mysql::decode::Audience;
 use crate::mysql::names::qualified;
 use crate::mysql::scan::scan;
-use crate::mysql::types::Audience;
 use crate::mysql::{Connection, Server, session};
 use crate::run::progress::Progress;
+use crate::stores::store::{Opened, StoreSpec};
 
 const BATCH: usize = 1000;
 const MAX_LISTED: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
 
+/// A store in which objects may lie that no row names.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OrphansPlan {
+    /// The server that is read.
     pub source: Server,
     /// Whose tracking table it is, and how it folds; its kind is not looked at.
     pub pointer: Pointer,
+    /// The store.
     pub store: StoreSpec,
 }
 
+/// Objects that no row names.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct OrphansSummary {
     /// Objects below the schema's own folder.
     pub objects: u64,
+    /// How many.
     pub orphaned_count: u64,
+    /// Their bytes.
     pub orphaned_bytes: u64,
     /// The first ten thousand.
     pub orphaned: Vec<Orphan>,
 }
 
+/// An object that no row names.
 #[derive(Debug, Clone, Serialize)]
 pub struct Orphan {
+    /// Its path in the store.
     pub path: String,
+    /// Its bytes.
     pub size: u64,
 }
 

@@ -12,44 +12,64 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::backup::{natural_of, select_of};
 use super::copy::{default_lanes, default_memory_bytes};
-use super::steady::Steady;
-use crate::archive::manifest::{ChunkFile, Manifest, Table, failed, hex};
+use crate::archive::manifest::{Manifest, Table, hex};
 use crate::archive::place::{Place, PlaceSpec};
 use crate::archive::read::Opened;
-use crate::convert::natural::Natural;
-use crate::digest::{Digest, Meaning};
+use crate::batch::digest::{Digest, Meaning};
+use crate::batch::natural::Natural;
+use crate::convert::AsTheyAre;
 use crate::error::{At, Kind, Result};
-use crate::mysql::chunk::{Chunk, Walk, WalkOf};
-use crate::mysql::leap::Cuts;
+use crate::mysql::Server;
+use crate::mysql::journal::Journal;
 use crate::mysql::load::{Load, Store, allows_infile};
-use crate::mysql::scan::scan;
 use crate::mysql::session;
-use crate::mysql::types::Audience;
-use crate::mysql::{Connection, Server};
-use crate::run::journal::Journal;
-use crate::run::lanes::{Queue, retry, run};
+use crate::mysql::walk::{Walk, WalkOf};
+use crate::river::count::Counted;
+use crate::river::cutter::Cutter;
+use crate::river::flow::{Counts, Flow};
+use crate::river::read::{Bounds, COPIES_OF_STORED};
+use crate::river::sink::Piece;
+use crate::river::sinks::digest::Summing;
+use crate::river::sinks::rows::{Rows, Writer};
+use crate::river::source::{self, Stored};
+use crate::river::steady::Steady;
+use crate::run::lanes::{Queue, run};
+use crate::run::memory::LargeRows;
 use crate::run::progress::Progress;
+use crate::run::retry::retry;
 
+/// Which archive is restored, and where to.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RestorePlan {
+    /// Where the archive lies.
     pub archive: PlaceSpec,
+    /// The server that is written.
     pub destination: Server,
     /// The schema that has the tables, under their own names.
     pub schema: String,
+    /// How many lanes work at a time, each with sessions of its own.
     #[serde(default = "default_lanes")]
     pub lanes: usize,
+    /// What all lanes together may hold of rows, in bytes.
     #[serde(default = "default_memory_bytes")]
     pub memory_bytes: usize,
 }
 
+/// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreSummary {
+    /// Rows of all tables.
     pub rows: u64,
+    /// Bytes of their chunk files.
     pub bytes: u64,
+    /// Chunks that an earlier call had loaded.
     pub resumed_chunks: u64,
+    /// `infile` or `insert`.
     pub load: &'static str,
     /// Rows that each table has now.
     pub tables: BTreeMap<String, u64>,
+    /// How long it took, in seconds.
     pub time_taken: f64,
 }
 
@@ -61,14 +81,7 @@ struct TableJob {
     plan: String,
 }
 
-struct Job {
-    table: Arc<TableJob>,
-    number: u64,
-    /// A run that was stopped had begun it.
-    former: bool,
-}
-
-type Lane = Option<Connection>;
+type Job = (Arc<TableJob>, Piece);
 
 struct Restore<'a> {
     plan: &'a RestorePlan,
@@ -76,7 +89,7 @@ struct Restore<'a> {
     archive: Place,
     journal: Journal,
     infile: bool,
-    batch_bytes: usize,
+    bounds: Bounds,
     resumed: AtomicU64,
 }
 
@@ -93,13 +106,16 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
         archive,
         journal: Journal::new(&plan.schema),
         infile: control.ask(progress, allows_infile)?,
-        batch_bytes: (plan.memory_bytes / (4 * plan.lanes.max(1))).clamp(1 << 16, 4 << 20),
+        bounds: Bounds {
+            batch_bytes: (plan.memory_bytes / (4 * plan.lanes.max(1))).clamp(1 << 16, 4 << 20),
+            large: LargeRows::of(plan.memory_bytes),
+            copies: COPIES_OF_STORED,
+        },
         resumed: AtomicU64::new(0),
     };
     control.execute(progress, &restore.journal.create())?;
-    let mut lanes = (0..plan.lanes.max(1))
-        .map(|_| session::open_loader(&plan.destination).map(Some))
-        .collect::<Result<Vec<Lane>>>()?;
+    let mut lanes =
+        (0..plan.lanes.max(1)).map(|_| Writer::open(&plan.destination)).collect::<Result<Vec<_>>>()?;
     for table in tables {
         progress.expect(table.rows);
     }
@@ -115,7 +131,9 @@ pub fn restore(plan: &RestorePlan, progress: &Progress) -> Result<RestoreSummary
             }
             Ok(())
         },
-        |lane, job: Job| restore.work(lane, &job).at(|| restore.place(&job.table.table.name)),
+        |lane, (table, piece): Job| {
+            restore.work(lane, &table, &piece).at(|| restore.place(&table.table.name))
+        },
     )?;
     restore.prove(&jobs)?;
     control.execute(progress, &restore.journal.remove())?;
@@ -177,99 +195,28 @@ impl Restore<'_> {
                 }
             }
             let former = former.contains_key(&number);
-            queue.put(Job { table: table.clone(), number, former })?;
+            queue.put((table.clone(), Piece { number, former, ..Piece::default() }))?;
         }
         Ok(())
     }
 
-    fn work(&self, lane: &mut Lane, job: &Job) -> Result<()> {
-        let name = &job.table.table.name;
+    fn work(&self, lane: &mut Writer, table: &TableJob, piece: &Piece) -> Result<()> {
+        let name = &table.table.name;
         self.progress.at(&self.place(name));
-        let file = job
-            .table
-            .table
-            .chunks
-            .get(job.number as usize)
-            .ok_or_else(|| Kind::Internal("a chunk without a file".into()))?;
-        let opened = retry(self.progress, || {
+        let none = || Kind::Internal("a chunk without a file".into());
+        let file = table.table.chunks.get(piece.number as usize).ok_or_else(none)?;
+        let opened = &retry(self.progress, || {
             let opened = Opened::open(&self.archive, &file.path)?;
             opened.prove(file.bytes, &file.blake3)?;
             Ok(opened)
         })?;
-        retry(self.progress, || {
-            let mut counted = (0, 0);
-            let loaded = self.attempt(lane, job, (file, &opened), &mut counted);
-            if loaded.is_err() {
-                self.progress.take_back(counted.0, counted.1);
-            }
-            loaded
-        })
+        let mut source = Stored { file, opened, natural: &table.natural, meanings: &table.meanings };
+        let mut sink = Rows::new(lane, &table.load, Some((&self.journal, name)), self.progress);
+        self.flow(Counts::Read).chunk(&mut source, &mut AsTheyAre, &mut sink, piece).map(drop)
     }
 
-    /// One try at a chunk: its rows and its line in the journal, in one transaction.
-    fn attempt(
-        &self,
-        lane: &mut Lane,
-        job: &Job,
-        (file, opened): (&ChunkFile, &Opened),
-        counted: &mut (u64, u64),
-    ) -> Result<()> {
-        let name = &job.table.table.name;
-        let (mut destination, is_unsure) = match lane.take() {
-            Some(connection) => (connection, job.former),
-            // The connection was lost, perhaps after the commit: the journal knows.
-            None => (session::open_loader(&self.plan.destination)?, true),
-        };
-        destination.execute("START TRANSACTION")?;
-        if is_unsure {
-            let done = destination.query_value(&self.journal.is_done(name, job.number))?;
-            if done.as_deref() == Some("1") {
-                destination.execute("ROLLBACK")?;
-                *lane = Some(destination);
-                return Ok(());
-            }
-        }
-        let mut load = job.table.load.clone();
-        if let Err(error) = self.fill(&mut destination, job, (file, opened), &mut load, counted) {
-            // A connection that can still roll back can still be used; any other is left to the next attempt.
-            if !matches!(error.kind(), Kind::Lost { .. })
-                && load.abandon(&mut destination).is_ok()
-                && destination.execute("ROLLBACK").is_ok()
-            {
-                *lane = Some(destination);
-            }
-            return Err(error);
-        }
-        destination.execute(&self.journal.done(name, job.number, file.rows))?;
-        destination.execute("COMMIT")?;
-        *lane = Some(destination);
-        Ok(())
-    }
-
-    fn fill(
-        &self,
-        destination: &mut Connection,
-        job: &Job,
-        (file, opened): (&ChunkFile, &Opened),
-        load: &mut Load,
-        counted: &mut (u64, u64),
-    ) -> Result<()> {
-        let table = &job.table;
-        let mut digest = Digest::default();
-        for batch in opened.chunk(file, self.batch_bytes)? {
-            self.progress.check()?;
-            let batch = table.natural.river(&batch?).at(|| file.path.clone())?;
-            digest.add(&batch, &table.meanings)?;
-            load.batch(destination, &batch)?;
-            let (rows, bytes) = (batch.num_rows() as u64, batch.get_array_memory_size() as u64);
-            self.progress.add(rows, bytes);
-            counted.0 += rows;
-            counted.1 += bytes;
-        }
-        if (digest.rows, hex(digest.sum)) != (file.rows, file.digest.clone()) {
-            return Err(failed(&file.path, "its rows are not those of the manifest: their digest differs"));
-        }
-        load.finish(destination).map(drop)
+    fn flow(&self, counts: Counts) -> Flow<'_> {
+        Flow { progress: self.progress, bounds: &self.bounds, pays: false, counts }
     }
 
     /// Reads every table back and compares it with the manifest.
@@ -290,12 +237,14 @@ impl Restore<'_> {
                 }
                 Ok(())
             },
-            |reader, (proof, chunk): (Arc<Proof>, Chunk)| proof.read(self, reader, &chunk),
+            |reader, (proof, piece): (Arc<Proof>, Piece)| proof.read(self, reader, &piece),
         )?;
         for proof in proofs {
             let found = *proof.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
             let table = &proof.job.table;
             if (found.rows, hex(found.sum)) == (table.rows, table.digest.clone()) {
+                let counted = Counted { schema: &self.plan.schema, table: &table.name, filter: None };
+                walker.ask(self.progress, |walker| counted.prove(walker, table.rows))?;
                 continue;
             }
             let message = if found.rows == table.rows {
@@ -336,38 +285,24 @@ impl Proof {
         self: &Arc<Self>,
         restore: &Restore<'_>,
         walker: &mut Steady,
-        queue: &Queue<'_, (Arc<Self>, Chunk)>,
+        queue: &Queue<'_, (Arc<Self>, Piece)>,
     ) -> Result<()> {
         let table = &self.job.table;
         // As many rows as the chunk files have on the average, which were cut by size.
         let rows = (table.rows / (table.chunks.len() as u64).max(1)).max(1);
-        let mut rest = Chunk::default();
-        let mut cuts = Cuts::default();
-        loop {
-            restore.progress.check()?;
-            let next = walker.ask(restore.progress, |walker| cuts.next(&self.walk, walker, &rest, rows))?;
-            queue.put((self.clone(), Chunk { lower: rest.lower.take(), upper: next.clone() }))?;
-            if next.is_none() {
-                return Ok(());
-            }
-            rest.lower = next;
-        }
+        let put = |_: &mut Steady, piece| queue.put((self.clone(), piece));
+        Cutter::new(&self.walk).each(walker, restore.progress, || rows, put)
     }
 
-    fn read(&self, restore: &Restore<'_>, reader: &mut Steady, chunk: &Chunk) -> Result<()> {
-        let sql = format!("SELECT {} FROM {}{}", self.select, self.walk.from(), self.walk.condition(chunk)?);
-        let read = reader.ask(restore.progress, |reader| {
-            let mut digest = Digest::default();
-            scan(reader, &sql, Audience::River, restore.batch_bytes, &mut |batch, _| {
-                restore.progress.check()?;
-                digest.add(&batch, &self.job.meanings)
-            })?;
-            Ok(digest)
-        });
-        let digest = read.at(|| restore.place(&self.job.table.name))?;
+    fn read(&self, restore: &Restore<'_>, reader: &mut Steady, piece: &Piece) -> Result<()> {
+        let within = self.walk.condition(&piece.chunk)?;
+        let sql = format!("SELECT {} FROM {}{within}", self.select, self.walk.from());
+        let mut sums = Summing::new(&self.job.meanings);
+        let mut source = source::Rows::new(reader, sql, restore.progress);
+        let read = restore.flow(Counts::Nothing).chunk(&mut source, &mut AsTheyAre, &mut sums, piece);
+        read.at(|| restore.place(&self.job.table.name))?;
         let mut found = self.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
-        found.rows += digest.rows;
-        found.sum = found.sum.wrapping_add(digest.sum);
+        found.merge(sums.blocks.whole());
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! The objects of external stores into an archive, as they lie in the stores: `files/<store>/<the object's own path>`.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,26 +10,29 @@ use serde::Deserialize;
 
 use super::BackupPlan;
 use crate::archive::manifest::{StoredFile, failed};
+use crate::archive::objects::{Found, ObjectsFile};
 use crate::archive::place::Place;
 use crate::archive::read::blake3_of;
 use crate::convert::pointer::{Layout, Pointer, PointerKind, Tracking, TrackingColumns};
+use crate::convert::tracking::TRACKING;
 use crate::error::{At, Error, Kind, Result};
-use crate::files::copy::{Hand, Object, copy_at_once, prove};
-use crate::files::folder::Folder;
-use crate::mysql::Connection;
+use crate::mysql::decode::Audience;
 use crate::mysql::names::{qualified, quote};
 use crate::mysql::scan::scan;
-use crate::mysql::types::Audience;
+use crate::river::steady::Steady;
 use crate::run::lanes::run;
 use crate::run::progress::Progress;
+use crate::stores::copy::{Hand, Object, copy_at_once, prove};
+use crate::stores::folder::Folder;
+use crate::stores::temporary::open_plain;
 use crate::verbs::files::ReadBy;
-use crate::verbs::pointers::TRACKING;
 
 /// Small batches, so that all lanes have files to copy.
 const BATCH_BYTES: usize = 16 << 10;
 
 /// A store whose objects come along.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StorePlan {
     pub store: String,
     /// Its folder.
@@ -42,14 +44,14 @@ pub struct StorePlan {
     pub reads: Vec<ReadBy>,
 }
 
-/// Copies the objects that the rows of the snapshot refer to, which `reader` is in.
+/// Copies the objects that the rows of the snapshot refer to, which `reader` is in, and writes the file that names them.
 pub(super) fn objects(
     plan: &BackupPlan,
     archive: &Place,
-    reader: &mut Connection,
+    reader: &mut Steady,
     progress: &Progress,
-) -> Result<Vec<StoredFile>> {
-    let found = Mutex::new(Vec::new());
+) -> Result<Option<ObjectsFile>> {
+    let found = Mutex::new(Found::new(archive));
     for store in plan.stores.iter().filter(|store| !store.reads.is_empty()) {
         let tracking = qualified(&plan.schema, &store.tracking_table);
         let folder = Folder::open(&store.store, &store.location)?;
@@ -68,7 +70,10 @@ pub(super) fn objects(
         run(
             &mut hands,
             |queue| {
-                scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch, _| queue.put(batch)).map(drop)
+                reader.once(progress, |reader| {
+                    scan(reader, &sql, Audience::River, BATCH_BYTES, &mut |batch, _| queue.put(batch))
+                        .map(drop)
+                })
             },
             |hand, batch: RecordBatch| {
                 let rows = TrackingColumns::new(batch.columns())?;
@@ -77,16 +82,14 @@ pub(super) fn objects(
                     let Some(row) = rows.row(index)? else { continue };
                     let file = keep(plan, store, (&folder, archive), &row, hand)?;
                     progress.add(0, file.bytes);
-                    found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?.push(file);
+                    found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?.add(file)?;
                 }
                 Ok(())
             },
         )
         .at(|| tracking.clone())?;
     }
-    let mut found = found.into_inner().map_err(|_| Kind::Internal("a lane panicked".into()))?;
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(found)
+    found.into_inner().map_err(|_| Kind::Internal("a lane panicked".into()))?.write()
 }
 
 /// Copies one object, proved by the MD5 that its pointer holds, unless an earlier run did.
@@ -121,8 +124,16 @@ fn keep(
     let (bytes, blake3) = match archive {
         Place::Folder(root) => {
             let into = Folder::open("archive", root)?;
-            let one =
-                Object { source: &object, destination: &path, prefix: &[], md5, size: None, etag: None };
+            // An unfinished archive is ours: of a file that has changed since it gets the new contents.
+            let one = Object {
+                source: &object,
+                destination: &path,
+                prefix: &[],
+                md5,
+                size: None,
+                etag: None,
+                replaces: true,
+            };
             copy_at_once(from, &into, &one, md5.is_some(), hand)?;
             blake3_of(&archive.read(&path)?, &path)?
         }
@@ -136,7 +147,7 @@ fn send(source: &Path, archive: &Place, path: &str, md5: Option<[u8; 16]>) -> Re
     let unreadable = |error: std::io::Error| -> Error {
         Kind::File { path: source.display().to_string(), message: error.to_string() }.into()
     };
-    let mut file = File::open(source).map_err(unreadable)?;
+    let mut file = open_plain(source).map_err(unreadable)?;
     let mut draft = archive.draft(path)?;
     let (mut found, mut buffer) = (Md5::new(), vec![0; 1 << 20]);
     loop {

@@ -1,32 +1,43 @@
 //! The objects of external stores out of an archive, back to where 0.14.6 looks for them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::manifest::{Manifest, StoredFile};
+use crate::archive::objects::Objects;
 use crate::archive::place::{Place, PlaceSpec};
 use crate::archive::read::{Opened, blake3_of};
-use crate::error::{Kind, Result};
-use crate::files::folder::Folder;
-use crate::run::lanes::{retry, run};
+use crate::error::Result;
+use crate::run::lanes::run;
 use crate::run::progress::Progress;
+use crate::run::retry::retry;
+use crate::stores::folder::{Folder, occupied};
+use crate::stores::temporary::FILE;
 use crate::verbs::copy::default_lanes;
 
+/// The objects of an archive that go into folders.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ObjectsPlan {
+    /// Where the archive lies.
     pub archive: PlaceSpec,
     /// The folder of each store.
     pub stores: BTreeMap<String, PathBuf>,
+    /// How many lanes work at a time, each with sessions of its own.
     #[serde(default = "default_lanes")]
     pub lanes: usize,
 }
 
+/// What came of it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ObjectsSummary {
+    /// Files that were written.
     pub files: u64,
+    /// Bytes of them.
     pub bytes: u64,
     /// Files that were there already, with the same contents.
     pub present: u64,
@@ -36,6 +47,7 @@ pub struct ObjectsSummary {
 pub fn objects(plan: &ObjectsPlan, progress: &Progress) -> Result<ObjectsSummary> {
     let archive = Place::open(&plan.archive)?;
     let manifest = Manifest::read(&archive)?;
+    let objects = retry(progress, || Objects::open(&archive, &manifest))?;
     let mut folders = BTreeMap::new();
     for (store, location) in &plan.stores {
         folders.insert(store.as_str(), Folder::open(store, location)?);
@@ -44,16 +56,15 @@ pub fn objects(plan: &ObjectsPlan, progress: &Progress) -> Result<ObjectsSummary
     run(
         &mut vec![(); plan.lanes.max(1)],
         |queue| {
-            let wanted = manifest.files.iter().filter_map(|file| {
-                let folder = folders.get(file.store.as_str())?;
-                Some((folder, file))
-            });
-            wanted.into_iter().try_for_each(|one| queue.put(one))
+            objects.each(&mut |file| match folders.get(file.store.as_str()) {
+                Some(folder) => queue.put((folder, file)),
+                None => Ok(()),
+            })
         },
         |(), (folder, file)| {
             progress.check()?;
             progress.at(&file.path);
-            if retry(progress, || put(&archive, folder, file))? {
+            if retry(progress, || put(&archive, folder, &file))? {
                 files.fetch_add(1, Ordering::Relaxed);
                 bytes.fetch_add(file.bytes, Ordering::Relaxed);
             } else {
@@ -73,11 +84,15 @@ fn put(archive: &Place, folder: &Folder, file: &StoredFile) -> Result<bool> {
         if blake3_of(&there, &file.object)? == (file.bytes, file.blake3.clone()) {
             return Ok(false);
         }
-        let message = "is there with other contents than in the archive".into();
-        return Err(Kind::File { path: folder.place(&file.object), message }.into());
+        return Err(occupied(&folder.place(&file.object), &format!("{} in the archive", file.path)));
     }
     let opened = Opened::open(archive, &file.path)?;
     opened.prove(file.bytes, &file.blake3)?;
-    folder.add(&file.object, &mut opened.file()?)?;
+    let mut from = opened.file()?;
+    let mode = match archive {
+        Place::Folder(_) => from.metadata().map_or(FILE, |found| found.mode()),
+        Place::Bucket(..) => FILE,
+    };
+    folder.add(&file.object, &mut from, mode)?;
     Ok(true)
 }

@@ -1,0 +1,1 @@
+"""Schemas made: decided from the source, built in the destination, proved."""

@@ -1,0 +1,1 @@
+"""What every call has: both ends, its turn, what it may take, what it tells."""

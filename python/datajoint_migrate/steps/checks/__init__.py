@@ -1,1 +1,0 @@
-"""Looking at schemas, copies, stores and servers; nothing is changed."""

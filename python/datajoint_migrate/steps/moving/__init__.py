@@ -1,1 +1,0 @@
-"""What every step that moves rows or files is made of."""

@@ -1,0 +1,78 @@
+"""Was a table written to between two looks? What the server tells, and no more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.catalog.tables import of_schemas
+from datajoint_migrate.errors import PermissionMissing
+
+Name = tuple[str, str]
+
+# The server keeps whole seconds: a change in the second of the look leaves the same time.
+REST = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a table looked like: its number in the engine (a TRUNCATE gives a new one), when it was
+    written to last, and whether it had been at rest for long enough that a later change shows."""
+
+    number: int | None
+    updated: datetime | None
+    rested: bool
+
+    def proves(self, later: Mark) -> bool:
+        """Whether nobody wrote to the table until the `later` look.
+
+        A time that is missing is no answer: a restart, a full cache and a TRUNCATE all remove it.
+        """
+        return self.rested and self.is_like(later) and self.updated is not None
+
+    def is_like(self, later: Mark) -> bool:
+        """Whether nothing tells of a change: enough within moments, not over hours."""
+        return (self.number, self.updated) == (later.number, later.updated)
+
+
+def look(session: Session, schemas: Iterable[str]) -> dict[Name, Mark]:
+    """The mark of every table of the schemas."""
+    numbers = _numbers(session)
+    rows = of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME, NOW() FROM information_schema.TABLES"
+        " WHERE {schema} AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
+        "TABLE_SCHEMA",
+        list(schemas),
+    )
+    return {
+        (schema, str(table)): Mark(
+            numbers.get(f"{schema}/{table}".lower()),
+            updated,
+            updated is not None and now - updated >= REST,
+        )
+        for schema, table, updated, now in rows
+    }
+
+
+def _numbers(session: Session) -> dict[str, int]:
+    view = "INNODB_SYS_TABLES" if session.is_mariadb else "INNODB_TABLES"
+    try:
+        found = session.query(f"SELECT NAME, TABLE_ID FROM information_schema.{view}")
+    except PermissionMissing:
+        # Without PROCESS other sessions are not seen either, and a cutover is refused for that.
+        return {}
+    return {_plain(str(name)).lower(): int(number) for name, number in found}
+
+
+def _plain(name: str) -> str:
+    """`lab/@0023session` is `lab/#session`: letters that file names may not have are numbers."""
+    parts = name.split("@")
+    plain = parts[0]
+    for part in parts[1:]:
+        code = part[:4]
+        is_code = len(code) == 4 and all(letter in "0123456789abcdef" for letter in code)
+        plain += chr(int(code, 16)) + part[4:] if is_code else "@" + part
+    return plain
