@@ -21,7 +21,7 @@ from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.rows.shares import run_share
 from line import Harm, Packet, line
 from servers import Server
-from small import MICE, Small, make
+from small import Small, add_trials, make
 
 TRIALS = 2000
 
@@ -36,11 +36,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(server: Server, fresh: Fresh, root: Path) -> Small:
     fresh(server, *(f"shr_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
     small = make(server, "shr", root / "store")
-    trials = ", ".join(
-        f"({i % MICE}, '2024-01-{i % MICE + 1:02}', {i // MICE + 2}, REPEAT('x', 60))"
-        for i in range(TRIALS)
-    )
-    server.sql(f"INSERT INTO `{small.lab}`.session__trial VALUES {trials}")
+    add_trials(small, TRIALS)
     return small
 
 

@@ -27,7 +27,7 @@ from datajoint_migrate.verbs.move import migrate as migrating
 from killing import PROGRAM
 from line import Harm, Packet, line
 from servers import Server
-from small import MICE, RECORDINGS, Small, make
+from small import MICE, RECORDINGS, Small, add_trials, make
 
 TRIALS = 400
 
@@ -42,18 +42,14 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def small(server: Server, fresh: Fresh, tmp_path: Path) -> Small:
     fresh(server, *(f"syn_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
     made = make(server, "syn", tmp_path / "store")
-    rows = ", ".join(
-        f"({i % MICE}, '2024-01-{i % MICE + 1:02}', {i // MICE + 2}, REPEAT('x', 60))"
-        for i in range(TRIALS)
-    )
+    add_trials(made, TRIALS)
     tags = ", ".join(f"({i}, {i * 7}, 'tag {i}')" for i in range(300))
     server.sql(
-        f"INSERT INTO `{made.lab}`.session__trial VALUES {rows};"
         f"CREATE TABLE `{made.lab}`.tag (tag_id int NOT NULL, code int NOT NULL,"
         " note varchar(20) NOT NULL, PRIMARY KEY (tag_id), UNIQUE KEY (code));"
         f"INSERT INTO `{made.lab}`.tag VALUES {tags};"
         f"CREATE TABLE `{made.lab}`.old (id int NOT NULL PRIMARY KEY);"
-        f"INSERT INTO `{made.lab}`.old VALUES (1)"
+        f"INSERT INTO `{made.lab}`.old VALUES (1); ANALYZE TABLE `{made.lab}`.tag"
     )
     done = migrate(made.map, connection=server.url, **made.stores)
     assert done["match"], done["issues"]
@@ -446,11 +442,7 @@ def test_a_copy_that_catches_up_holds_no_snapshot_open_and_is_of_one_instant(
 ) -> None:
     fresh(server, *(f"cat_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
     small = make(server, "cat", tmp_path / "store")
-    rows = ", ".join(
-        f"({i % MICE}, '2024-01-{i % MICE + 1:02}', {i // MICE + 2}, REPEAT('x', 60))"
-        for i in range(TRIALS)
-    )
-    server.sql(f"INSERT INTO `{small.lab}`.session__trial VALUES {rows}")
+    add_trials(small, TRIALS)
     held, written = [], []
 
     def look(event: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from conftest import Fresh
 from datajoint_migrate import InvalidArgument, compare_schemas, migrate, sync
 from datajoint_migrate.limits import LIMITS
 from servers import Server
-from small import MICE, Small, make
+from small import Small, add_trials, make
 
 TRIALS = 400
 
@@ -25,16 +25,13 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def made_on(server: Server, fresh: Fresh, store: Path) -> Small:
     fresh(server, *(f"log_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
     made = make(server, "log", store)
-    rows = ", ".join(
-        f"({i % MICE}, '2024-01-{i % MICE + 1:02}', {i // MICE + 2}, REPEAT('x', 60))"
-        for i in range(TRIALS)
-    )
+    add_trials(made, TRIALS)
     tags = ", ".join(f"({i}, {i}, 'tag {i}')" for i in range(300))
     server.sql(
-        f"INSERT INTO `{made.lab}`.session__trial VALUES {rows};"
         f"CREATE TABLE `{made.lab}`.tag (tag_id int NOT NULL, code int NOT NULL,"
         " note varchar(20) NOT NULL, PRIMARY KEY (tag_id), UNIQUE KEY (code));"
-        f"INSERT INTO `{made.lab}`.tag VALUES {tags}"
+        f"INSERT INTO `{made.lab}`.tag VALUES {tags};"
+        f"ANALYZE TABLE `{made.lab}`.tag"
     )
     done = migrate(made.map, connection=server.url, **made.stores)
     assert done["match"], done["issues"]

@@ -14,7 +14,7 @@ from datajoint_migrate import MigrationError, compare_schemas, migrate, sync
 from datajoint_migrate.limits import LIMITS
 from line import Harm, Packet, line
 from servers import Server
-from small import MICE, Small, make
+from small import Small, add_trials, make
 
 # What a server of its own is started with: each way in which keys cascade.
 SETTINGS = {
@@ -43,13 +43,9 @@ def own(request: pytest.FixtureRequest) -> Iterator[Server]:
 def small(own: Server, fresh: Fresh, tmp_path: Path) -> Small:
     fresh(own, *(f"own_{name}{end}" for name in ("lab", "rig") for end in ("", "_v20")))
     made = make(own, "own", tmp_path / "store")
-    trials = ", ".join(
-        f"({i % MICE}, '2024-01-{i % MICE + 1:02}', {i // MICE + 2}, REPEAT('x', 60))"
-        for i in range(400)
-    )
+    add_trials(made, 400)
     tags = ", ".join(f"({i}, 'tag {i}')" for i in range(200))
     own.sql(
-        f"INSERT INTO `{made.lab}`.session__trial VALUES {trials};"
         f"CREATE TABLE `{made.lab}`.tag (tag_id int NOT NULL PRIMARY KEY, note varchar(80));"
         f"INSERT INTO `{made.lab}`.tag VALUES {tags};"
         f"USE `{made.lab}`; CREATE TABLE a (a int NOT NULL PRIMARY KEY);"
