@@ -131,13 +131,14 @@ mod tests {
         for code in [1040, 1203, 1226] {
             let full =
                 move || Kind::Server { code, state: String::new(), message: "'max_user_connections'".into() };
-            let (tries, begun) = (AtomicU32::new(0), Instant::now());
-            let done: Result<()> = retry_for(Duration::from_millis(500), &Progress::default(), &Now, || {
+            let (tries, clock, patience) = (AtomicU32::new(0), Sped::new(), Duration::from_millis(500));
+            let done: Result<()> = retry_for(patience, &Progress::default(), &clock, || {
                 tries.fetch_add(1, Ordering::Relaxed);
                 Err(full().into())
             });
             assert_eq!(done.expect_err("it stays full").server_code(), Some(code));
-            assert!(begun.elapsed() >= Duration::from_millis(500) && tries.into_inner() > 2);
+            assert_eq!(clock.now() - clock.began, patience);
+            assert!(tries.into_inner() > 2);
         }
         let progress = Progress::default();
         let tries = AtomicU32::new(0);
@@ -236,10 +237,10 @@ mod tests {
     fn a_lock_that_is_waited_for_longer_than_patience_lasts_ends_it_too() {
         let tries = AtomicU32::new(0);
         let locked = || Kind::Server { code: 1205, state: String::new(), message: String::new() };
-        let patience = Duration::from_millis(20);
-        let done: Result<()> = retry_for(patience, &Progress::default(), &Now, || {
+        let (patience, clock) = (Duration::from_secs(1), Sped::new());
+        let done: Result<()> = retry_for(patience, &Progress::default(), &clock, || {
             tries.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(patience * 2);
+            clock.pauses.borrow_mut().push(patience * 2);
             Err(locked().into())
         });
         assert_eq!(done.expect_err("it stays locked").server_code(), Some(1205));
