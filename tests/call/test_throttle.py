@@ -110,15 +110,17 @@ def test_a_busy_server_is_waited_for(mysql: Server, fresh: Fresh, tmp_path: Path
     words = mysql.program("mysql", "-e", "SELECT SLEEP(600)")
     sleepers = [subprocess.Popen(words, stderr=subprocess.DEVNULL) for _ in range(8)]
 
+    def sleeping() -> list[str | None]:
+        asked = "SELECT id FROM performance_schema.processlist WHERE info LIKE 'SELECT SLEEP(600)'"
+        return [number for (number,) in mysql.sql(asked)]
+
     def release() -> None:
-        ids = mysql.sql(
-            "SELECT id FROM performance_schema.processlist WHERE info LIKE '%SLEEP(600)'"
-        )
-        mysql.sql("".join(f"KILL {number};" for (number,) in ids if number))
+        mysql.sql("".join(f"KILL {number};" for number in sleeping()))
 
     try:
-        busy = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
-        while int(mysql.sql(busy)[0][1] or 0) < 8:
+        # All of them: whoever asks is the ninth.
+        while len(sleeping()) < len(sleepers):
+            assert all(sleeper.poll() is None for sleeper in sleepers)
             time.sleep(0.05)
         watcher = Watcher(release)
         # Our own connections run, too, but there are no more than four readers and one that asks.
@@ -288,7 +290,8 @@ def test_files_are_looked_for_at_the_rate_that_was_allowed(
             assert list(plan_batches(source, destination, tracked=of))
         return time.monotonic() - began
 
-    assert look() < 1
+    # Whatever else the machine is at.
+    assert min(look() for _ in range(3)) < 1
     assert look(max_bytes_per_second=100) >= 1
 
 
