@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +15,8 @@ from conftest import Fresh
 from datajoint_migrate import _core
 from datajoint_migrate.errors import ConnectionFailed, NotFound, Unconvertible
 from every_type import TYPES, exact, make_types
+from line import Harm, Line, Packet, line
+from people import wait_for
 from servers import Server, ServerError
 
 
@@ -179,10 +181,6 @@ def test_chunks_of_a_composite_key_cover_every_row_once(
     assert _core.compare(comparison(plan))["match"]
 
 
-# Of reading: a fast machine would be done before it is interrupted.
-SLOW = {"max_bytes_per_second": 5_000_000}
-
-
 def big_table(server: Server, schema: str, rows: int, *, fill: bool = True) -> dict[str, Any]:
     server.sql(
         f"CREATE DATABASE `{schema}`;"
@@ -230,8 +228,8 @@ def test_ctrl_c_leaves_a_state_that_the_same_call_finishes(
     big_table(mysql, "eng_old", 100_000)
     big_table(mysql_b, "eng_new", 0, fill=False)
     plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
-    # Slow on purpose: a fast machine would be done before it is interrupted.
-    slow = {**plan, "throttle": SLOW}
+    # It would take half a minute: whenever it is interrupted, it is not done.
+    slow = {**plan, "throttle": {"max_bytes_per_second": 200_000}}
     events: list[dict[str, Any]] = []
     with pytest.raises(KeyboardInterrupt):
         _core.copy(slow, _interrupt_after(events, 5_000))
@@ -257,21 +255,32 @@ def _interrupt_after(events: list[dict[str, Any]], rows: int) -> Callable[[dict[
 def _kill_all(server: Server) -> None:
     """Ends every session of the mover, also those that say nothing at the moment."""
     for (number,) in server.sql(
-        "SELECT id FROM information_schema.processlist WHERE user = 'dj' AND id <> CONNECTION_ID()"
+        "SELECT id FROM information_schema.PROCESSLIST WHERE user = 'dj' AND id <> CONNECTION_ID()"
     ):
         with contextlib.suppress(ServerError):
             server.sql(f"KILL {number}")
 
 
-def _kill_after(server: Server, *rows: int) -> Callable[[dict[str, Any]], None]:
-    left = list(rows)
+class Killing:
+    """Ends all sessions right before the server gets some of the statements that begin so."""
 
-    def seen(event: dict[str, Any]) -> None:
-        if left and event["rows"] >= left[0]:
-            left.pop(0)
-            _kill_all(server)
+    def __init__(self, server: Server, begins: bytes, *numbers: int) -> None:
+        self.server, self.begins, self.left, self.seen = server, begins, list(numbers), 0
 
-    return seen
+    def __call__(self, packet: Packet) -> Harm:
+        if packet.upward and packet.number == 1 and packet.command.startswith(self.begins):
+            self.seen += 1
+            if self.left and self.seen >= self.left[0]:
+                self.left.pop(0)
+                _kill_all(self.server)
+        return None
+
+
+def through(plan: dict[str, Any], side: str, proxy: Line) -> dict[str, Any]:
+    return {**plan, side: {**plan[side], "port": proxy.port}}
+
+
+INSERTS, READS = b"\x03INSERT INTO `eng_new`.`t`", b"\x17"
 
 
 def test_destination_connections_that_are_killed_are_opened_again(
@@ -281,16 +290,13 @@ def test_destination_connections_that_are_killed_are_opened_again(
     fresh(mysql_b, "eng_new")
     big_table(mysql, "eng_old", 100_000)
     big_table(mysql_b, "eng_new", 0, fill=False)
-    # Slow on purpose: the planner's own session, which notes chunks, is needed after each kill.
-    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True, throttle=SLOW)
+    # The planner's own session, which notes chunks, is needed after each kill.
+    plan = big_plan(mysql, mysql_b, lanes=2, snapshot=True)
     events: list[dict[str, Any]] = []
-    kill = _kill_after(mysql_b, 5_000, 40_000)
-
-    def seen(event: dict[str, Any]) -> None:
-        events.append(event)
-        kill(event)
-
-    result = _core.copy(plan, seen)
+    killing = Killing(mysql_b, INSERTS, 3, 12)
+    with line(mysql_b, killing) as proxy:
+        result = _core.copy(through(plan, "destination", proxy), events.append)
+    assert killing.left == []
     assert result["rows_copied"] == 100_000
     assert max(event["retries"] for event in events) >= 2
     assert mysql_b.sql("SELECT COUNT(*), SUM(b) FROM eng_new.t") == mysql.sql(
@@ -299,25 +305,27 @@ def test_destination_connections_that_are_killed_are_opened_again(
     assert not mysql_b.sql("SHOW TABLES FROM eng_new LIKE '~%'")
 
 
-def _slow_comparison(
+def _large_comparison(
     source: Server, destination: Server, fresh: Fresh, **options: Any
 ) -> dict[str, Any]:
     fresh(source, "eng_old")
     fresh(destination, "eng_new")
     big_table(source, "eng_old", 100_000)
     big_table(destination, "eng_new", 100_000)
-    plan = big_plan(source, destination, lanes=2, throttle=SLOW, **options)
-    return comparison(plan)
+    return comparison(big_plan(source, destination, lanes=2, **options))
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_a_comparison_goes_on_when_connections_are_killed(
     mysql: Server, mysql_b: Server, fresh: Fresh, side: str
 ) -> None:
-    plan = _slow_comparison(mysql, mysql_b, fresh)
+    plan = _large_comparison(mysql, mysql_b, fresh)
     mysql_b.sql("UPDATE eng_new.t SET n = 'other' WHERE a = 990 AND b = 3")
-    killed = mysql if side == "source" else mysql_b
-    table = _core.compare(plan, _kill_after(killed, 5_000, 40_000))["tables"][0]
+    server = mysql if side == "source" else mysql_b
+    killing = Killing(server, READS, 3, 12)
+    with line(server, killing) as proxy:
+        table = _core.compare(through(plan, side, proxy))["tables"][0]
+    assert killing.left == []
     assert (table["row_count"], table["destination_row_count"]) == (100_000, 100_000)
     assert [d["key"] for d in table["discrepancies"]] == [{"a": "990", "b": "3"}]
 
@@ -325,9 +333,11 @@ def test_a_comparison_goes_on_when_connections_are_killed(
 def test_a_comparison_of_one_instant_ends_when_its_snapshot_is_lost(
     mysql: Server, mysql_b: Server, fresh: Fresh
 ) -> None:
-    plan = _slow_comparison(mysql, mysql_b, fresh, snapshot=True)
-    with pytest.raises(ConnectionFailed, match="snapshot"):
-        _core.compare(plan, _kill_after(mysql, 5_000))
+    plan = _large_comparison(mysql, mysql_b, fresh, snapshot=True)
+    killing = Killing(mysql, READS, 3)
+    with line(mysql, killing) as proxy, pytest.raises(ConnectionFailed, match="snapshot"):
+        _core.compare(through(plan, "source", proxy))
+    assert killing.left == []
 
 
 def test_a_comparison_names_the_rows_that_differ(mysql: Server, fresh: Fresh) -> None:
@@ -388,9 +398,13 @@ def test_a_stream_that_is_dropped_half_read_ends_its_threads(mysql: Server, fres
     }
     reader = pa.RecordBatchReader.from_stream(_core.scan(plan))
     reader.read_next_batch()
-    begun = time.monotonic()
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    reading = threads()
     del reader
-    assert time.monotonic() - begun < 5
+    wait_for(lambda: threads() < reading)
 
 
 def test_a_date_that_arrow_cannot_hold_is_an_error_that_names_it(

@@ -10,6 +10,7 @@ from datajoint_migrate import ConnectionFailed, _core
 from datajoint_migrate.catalog import refusals
 from datajoint_migrate.catalog.server import Server as Address
 from datajoint_migrate.catalog.server import resolve
+from people import wait_for
 from servers import Server
 
 
@@ -52,6 +53,9 @@ def test_a_session_that_is_over_or_idle_is_told_from_one_that_works(mysql: Serve
         number = session.query("SELECT CONNECTION_ID()")[0][0]
         assert "answer did not arrive" in str(_core.why_broken(server.spec(), number))
         other.execute(f"KILL {number}")
+        # It is killed when it notices.
+        there = f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number}"
+        wait_for(lambda: not other.query(there))
         assert "ended the session" in str(_core.why_broken(server.spec(), number))
         # Who asks works; and of a number that this server does not give nothing is said.
     nowhere = resolve("mysql://only:only@127.0.0.1:1/")

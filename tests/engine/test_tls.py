@@ -19,6 +19,7 @@ from certificates import Pair
 from datajoint_migrate import ConnectionFailed, InvalidArgument, _core, backup_schema, migrate
 from datajoint_migrate.catalog.server import resolve
 from line import Harm, Packet, line
+from people import wait_for
 from servers import Server
 
 HERE = "IP:127.0.0.1"
@@ -189,9 +190,13 @@ def test_an_account_that_demands_tls_is_not_refused_first(certified: Certified) 
         "CREATE USER IF NOT EXISTS 'private'@'%' IDENTIFIED BY 'pw' REQUIRE SSL;"
         "GRANT SELECT ON *.* TO 'private'@'%'; FLUSH PRIVILEGES"
     )
+    # Who is refused is told so before it is counted, and is connected until then.
+    connected = "SHOW GLOBAL STATUS LIKE 'Threads_connected'"
+    wait_for(lambda: server.sql(connected)[0][1] == "1")
     counted = "SHOW GLOBAL STATUS LIKE 'Aborted_connects'"
     before = server.sql(counted)
     both_clients(f"mysql://private:pw@127.0.0.1:{server.port}/")
+    wait_for(lambda: server.sql(connected)[0][1] == "1")
     assert server.sql(counted) == before
 
 
