@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
 
 from conftest import Fresh
 from datajoint_migrate import scan
+from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
 from servers import Server
 
@@ -53,8 +56,11 @@ def test_a_stream_that_nobody_reads_holds_no_session(filled: Server, lanes: int)
     stream = scan("scn", "trial", connection=filled.url, lanes=lanes)
     reader = pa.RecordBatchReader.from_stream(stream)
     until(lambda: len(sessions(filled)) <= before)
-    transactions = filled.sql("SELECT COUNT(*) FROM information_schema.INNODB_TRX")
-    assert transactions == [("0",)]
+    # Those of the server itself have no session.
+    transactions = (
+        "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> 0"
+    )
+    until(lambda: filled.sql(transactions) == [("0",)])
     # It is of the instant of the first batch.
     filled.sql("DELETE FROM scn.trial WHERE a = 0")
     assert reader.read_all().num_rows == ROWS - 1000
@@ -131,14 +137,29 @@ def test_with_one_lane_chunks_come_in_the_order_of_the_key(
 def test_with_several_lanes_chunks_come_as_they_are_read_each_of_them_in_order(
     filled: Server, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And every row once, whatever is late; with one lane what is late is waited for."""
+    """And every row once, whatever is late; with one lane what is late is waited for.
+
+    With several it is late until another chunk has come.
+    """
     monkeypatch.setattr(LIMITS, "chunk_bytes", 200_000)
-    late = "IF(a = 0 AND b = 0, SLEEP(2) = 0, 1)"
-    stream = scan("scn", "trial", ["a", "b"], late, connection=filled.url, lanes=lanes)
-    batches = [
-        [1000 * row["a"] + row["b"] for row in batch.to_pylist()]
-        for batch in pa.RecordBatchReader.from_stream(stream)
-    ]
+    late = "IF(a = 0 AND b = 0, GET_LOCK('late', 60), 1)"
+    came, batches = threading.Event(), []
+    if lanes == 1:
+        came.set()
+    with resolve(filled.url).session() as holder, ThreadPoolExecutor(1) as beside:
+        holder.query("SELECT GET_LOCK('late', 0)")
+
+        def let_go() -> None:
+            assert came.wait(60)
+            until(lambda: any("GET_LOCK('late', 60)" in said for said in sessions(filled)))
+            holder.query("SELECT RELEASE_LOCK('late')")
+
+        released = beside.submit(let_go)
+        stream = scan("scn", "trial", ["a", "b"], late, connection=filled.url, lanes=lanes)
+        for batch in pa.RecordBatchReader.from_stream(stream):
+            came.set()
+            batches.append([1000 * row["a"] + row["b"] for row in batch.to_pylist()])
+        released.result()
     # A batch is a piece of the key without a gap.
     assert all(keys == list(range(keys[0], keys[0] + len(keys))) for keys in batches)
     firsts = [keys[0] for keys in batches]
