@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import ConnectionFailed
@@ -37,6 +39,19 @@ def check_loading(session: Session, lanes: int) -> None:
 
 
 def _check(session: Session, more: int, lanes: int) -> None:
+    short = _short(session, more, lanes)
+    for _ in range(LIMITS.ended_moments):
+        if short is None:
+            return
+        # A session that is just ending still counts.
+        time.sleep(LIMITS.ended_moment)
+        short = _short(session, more, lanes)
+    if short is not None:
+        raise short
+
+
+def _short(session: Session, more: int, lanes: int) -> ConnectionFailed | None:
+    """What is to be said if there is no room for so many more connections now."""
     limit, most = map(
         int, session.query("SELECT @@SESSION.max_user_connections, @@GLOBAL.max_connections")[0]
     )
@@ -48,10 +63,11 @@ def _check(session: Session, more: int, lanes: int) -> None:
         (most, everybody, "max_connections of the server"),
     ):
         if allowed and used + more > allowed:
-            raise ConnectionFailed(
+            return ConnectionFailed(
                 f"with lanes={lanes} this call takes {more} more connections to"
                 f" {session.server.address}, where {used} are open: {name} is {allowed}",
                 code="DJM-1206",
                 hint=f"give fewer lanes, or let an administrator raise it to {used + more}",
                 context={"needed": more, "open": used, "limit": allowed},
             )
+    return None

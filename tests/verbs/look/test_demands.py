@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,6 +26,8 @@ from datajoint_migrate import (
     migrate,
     restore_schema,
 )
+from datajoint_migrate.call import connections
+from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.errors import (
     ConnectionFailed,
     ExternalMissing,
@@ -131,6 +135,29 @@ def test_connections_are_counted_before_anything_is_made(pipeline: Small, lanes:
         # What the refusal asks for is enough.
         server.sql(f"ALTER USER {PLAIN} WITH MAX_USER_CONNECTIONS {needed}")
         assert run(pipeline, lanes=lanes)["match"]
+    finally:
+        server.sql(f"ALTER USER {PLAIN} WITH MAX_USER_CONNECTIONS 0")
+
+
+def test_a_connection_that_is_just_ending_keeps_no_call_from_beginning(
+    pipeline: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = pipeline.server
+    server.sql(f"ALTER USER {PLAIN} WITH MAX_USER_CONNECTIONS 5")
+    try:
+        hint = refused(pipeline, ConnectionFailed, "MAX_USER_CONNECTIONS")
+        server.sql(f"ALTER USER {PLAIN} WITH MAX_USER_CONNECTIONS {hint.split()[-1]}")
+        ending = resolve(url(server)).session()
+        waited: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waited.append(seconds)
+            ending.close()
+            time.sleep(seconds)
+
+        monkeypatch.setattr(connections, "time", Mock(sleep=wait))
+        assert run(pipeline)["match"]
+        assert waited
     finally:
         server.sql(f"ALTER USER {PLAIN} WITH MAX_USER_CONNECTIONS 0")
 
