@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Fresh
+from first_served import first_served
 from line import Harm, Packet, line
 from program import Program, program, write_stores
 from servers import Server
@@ -67,10 +68,11 @@ def ended_after(dj: Program, small: Small, pattern: str, whole: bool) -> tuple[f
             while not seen.wait(0.05):
                 assert process.poll() is None, process.communicate()[1]
             # It waits now: nothing has come since.
-            pressed = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=120)[1]
-            return time.monotonic() - pressed, process.returncode, said
+            with first_served(process.pid, small.server.pid):
+                pressed = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                said = process.communicate(timeout=120)[1]
+                return time.monotonic() - pressed, process.returncode, said
         finally:
             process.kill()
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import Fresh
 from datajoint_migrate import create_parallel_schema
 from datajoint_migrate.catalog.server import resolve
+from first_served import first_served
 from program import Program, program, write_stores
 from servers import Server
 from small import Small, add_trials, make
@@ -62,12 +63,13 @@ def test_ctrl_c_is_acknowledged_at_once_and_ends_a_statement_that_waits(
         bar = next(line for line in screen.splitlines() if line.startswith("copy "))
         assert {"█", "░"} & set(bar)
         assert "%" in bar
-        pressed = time.monotonic()
-        terminal.press_ctrl_c()
-        terminal.until("stopping", ever=True)
-        heard = time.monotonic() - pressed
-        code, screen = terminal.end()
-        ended = time.monotonic() - pressed
+        with first_served(terminal.process.pid, small.server.pid):
+            pressed = time.monotonic()
+            terminal.press_ctrl_c()
+            terminal.until("stopping", ever=True)
+            heard = time.monotonic() - pressed
+            code, screen = terminal.end()
+            ended = time.monotonic() - pressed
         still = small.server.sql(waits)
         session.execute("ROLLBACK")
     assert code == 130, screen
