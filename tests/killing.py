@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import clients
@@ -13,6 +16,11 @@ from places import TESTS
 from servers import Server
 
 PROGRAM = TESTS / "killed.py"
+# What statements that change something begin with, as they are sent.
+CHANGES = (
+    *(b"\x03ALTER", b"\x03COMMIT", b"\x03CREATE", b"\x03DELETE", b"\x03DROP", b"\x03INSERT"),
+    *(b"\x03LOAD", b"\x03RENAME", b"\x03REPLACE", b"\x03UPDATE"),
+)
 
 
 def killed_at(
@@ -25,20 +33,64 @@ def killed_at(
     **options: Any,
 ) -> None:
     """Kill the call before the server gets the statement that holds `words`, or once it is done."""
-    process: clients.Talking | None = None
+
+    def fatal(packet: Packet) -> bool:
+        return words.encode() in packet.command and packet.upward != done
+
+    assert _killed(server, through, fatal, verb, arguments, options)
+
+
+def killed_before(
+    server: Server, number: int, through: str, verb: str, *arguments: Any, **options: Any
+) -> bool:
+    """Kill the call before the server gets its `number`-th change; whether it came so far."""
+    seen = itertools.count(1)
+
+    def fatal(packet: Packet) -> bool:
+        changes = packet.upward and packet.payload.startswith(CHANGES)
+        return changes and next(seen) == number
+
+    return _killed(server, through, fatal, verb, arguments, options)
+
+
+def _killed(
+    server: Server,
+    through: str,
+    fatal: Callable[[Packet], bool],
+    verb: str,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+) -> bool:
+    def words(url: str) -> list[str]:
+        what = {"verb": verb, "arguments": arguments, "options": {**options, through: url}}
+        return [sys.executable, str(PROGRAM), json.dumps(what)]
+
+    return killed_on_the_way(server, words, fatal)
+
+
+def killed_on_the_way(
+    server: Server, words: Callable[[str], list[str]], fatal: Callable[[Packet], bool]
+) -> bool:
+    """Kill a program at the first packet that is fatal; whether it was, or ended well before.
+
+    `words` are those of the program, for the URL by which it reaches the server.
+    """
+    started: Future[clients.Talking] = Future()
 
     def rule(packet: Packet) -> Harm:
-        if words.encode() not in packet.command or process is None or packet.upward == done:
+        if not fatal(packet):
             return None
-        process.kill()
+        # It may be at the statement before this process goes on.
+        started.result(60).kill()
         return "cut"
 
     with line(server, rule) as proxy:
-        what = {"verb": verb, "arguments": arguments, "options": {**options, through: proxy.url}}
-        process = clients.Talking([sys.executable, PROGRAM, json.dumps(what)])
+        process = clients.Talking(words(proxy.url))
+        started.set_result(process)
         _, said = process.communicate()
-    assert process.returncode == -9, said
     deserted(server)
+    assert process.returncode in (0, -9), said
+    return process.returncode == -9
 
 
 def deserted(server: Server) -> None:

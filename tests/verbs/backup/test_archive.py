@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -35,6 +36,8 @@ from datajoint_migrate.verbs.backup.archive import (
 )
 from every_type import TYPES, exact, make_types
 from full_pipeline import FullPipeline
+from killing import killed_on_the_way
+from line import Packet
 from pipelines.full import options
 from servers import Server
 from small import MICE, Small, make
@@ -296,22 +299,26 @@ import os, signal, sys
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.verbs.backup import archive
 from datajoint_migrate.call.throttle import Throttle
-url, verb, name, location, rows = sys.argv[1:]
+url, name, location, rows = sys.argv[1:]
 # Slow on purpose: a fast machine would be done before it is seen at work.
 slow = Throttle(max_bytes_per_second=30_000_000)
 def die(event):
     if event["rows"] >= int(rows):
         os.kill(os.getpid(), signal.SIGKILL)
-if verb == "write":
-    archive.write_archive(resolve(url), name, location, lanes=1, throttle=slow, on_event=die)
-else:
-    archive.load_archive(resolve(url), archive.read_archive(location), name, lanes=1, on_event=die)
+archive.write_archive(resolve(url), name, location, lanes=1, throttle=slow, on_event=die)
+"""
+LOAD = """
+import sys
+from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.verbs.backup import archive
+url, name, location = sys.argv[1:]
+archive.load_archive(resolve(url), archive.read_archive(location), name, lanes=1)
 """
 
 
-def killed(small: Small, verb: str, name: str, folder: Path, rows: int) -> None:
-    """The verb in a process of its own, killed when it has moved that many rows."""
-    words = [sys.executable, "-c", KILLED, small.server.url, verb, name, str(folder), str(rows)]
+def killed(small: Small, folder: Path) -> None:
+    """A backup in a process of its own, killed when it has moved 90,000 rows."""
+    words = [sys.executable, "-c", KILLED, small.server.url, small.lab, str(folder), "90000"]
     assert subprocess.run(words).returncode == -9
 
 
@@ -327,7 +334,7 @@ def many_trials(small: Small) -> None:
 def test_a_killed_backup_goes_on_and_is_of_one_instant(small: Small, tmp_path: Path) -> None:
     many_trials(small)
     folder = tmp_path / "archive"
-    killed(small, "write", small.lab, folder, 90_000)
+    killed(small, folder)
     finished = sorted(folder.rglob("*.parquet"))
     assert finished
     assert not (folder / "manifest.json").exists()
@@ -354,7 +361,16 @@ def test_a_killed_restore_goes_on(small: Small, tmp_path: Path) -> None:
     server = resolve(small.server.url)
     written = write_archive(server, small.lab, folder)
     declare(small.server, read_archive(folder), BACK)
-    killed(small, "load", BACK, folder, 90_000)
+    loads = itertools.count(1)
+
+    def third(packet: Packet) -> bool:
+        trials = packet.upward and packet.payload.startswith(b"\x03LOAD DATA")
+        return trials and b"`session__trial`" in packet.payload and next(loads) == 3
+
+    def words(url: str) -> list[str]:
+        return [sys.executable, "-c", LOAD, url, BACK, str(folder)]
+
+    assert killed_on_the_way(small.server, words, third)
     assert 0 < small.count(BACK, "session__trial") < TRIALS + MICE
     seen: list[dict[str, Any]] = []
     loaded = load_archive(server, read_archive(folder), BACK, on_event=seen.append)
@@ -378,7 +394,7 @@ def test_a_definition_that_changed_between_two_runs_is_written_anew(
 ) -> None:
     many_trials(small)
     folder = tmp_path / "archive"
-    killed(small, "write", small.lab, folder, 90_000)
+    killed(small, folder)
     small.server.sql(f"ALTER TABLE `{small.lab}`.session__trial ADD more int DEFAULT 7")
     tables = there_and_back(small.server, small.lab, folder, BACK)
     assert checksums(small.server, BACK, tables) == checksums(small.server, small.lab, tables)

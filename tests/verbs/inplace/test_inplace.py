@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +27,7 @@ from datajoint_migrate import (
     verify_schema_v20,
 )
 from inplace_pipeline import Pipeline
+from killing import killed_before
 from line import Harm, Packet, line
 from servers import Server
 from small import RECORDINGS, Small, add_recording, make
@@ -248,39 +245,23 @@ def test_a_unique_index_over_pointers_is_refused(small: Small) -> None:
         migrate_filepath(small.rig, False, connection=small.server.url, **small.stores)
 
 
-CALL = """
-import sys, json
-from datajoint_migrate import migrate_external
-url, schema, stores, how = sys.argv[1:]
-migrate_external(schema, connection=url, **json.loads(how), **json.loads(stores))
-"""
-
-
-def kill_after(small: Small, delay: float, how: dict[str, Any]) -> bool:
-    """Run the verb in a process of its own and kill it; whether it was still running."""
-    words = [sys.executable, "-c", CALL, small.server.url, small.rig]
-    process = subprocess.Popen(
-        [*words, json.dumps(small.stores), json.dumps(how)], env=dict(os.environ)
-    )
-    time.sleep(delay)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return alive
+def killed_ever_later(small: Small, **how: Any) -> int:
+    """Kill the call before its first change, the next one before its second, until one ends."""
+    for number in itertools.count(1):
+        if not killed_before(
+            small.server, number, "connection", "migrate_external", small.rig, **how, **small.stores
+        ):
+            return number - 1
+    raise AssertionError
 
 
 def test_a_call_killed_anywhere_is_done_by_the_same_call(small: Small) -> None:
-    killed = 0
-    for step in range(12):
-        killed += kill_after(small, 0.15 + step * 0.05, {"dry_run": False})
-    run(small, dry_run=False)
-    for step in range(3):
-        killed += kill_after(small, 0.2 + step * 0.1, {"finalize": True})
+    assert killed_ever_later(small, dry_run=False) > 5
+    assert killed_ever_later(small, finalize=True) > 2
     while run(small, dry_run=True)["columns_found"]:
         remaining = run(small, dry_run=False)
         assert remaining["columns_found"]
         run(small, finalize=True)
-    assert killed
     assert "_v2" not in ddl(small)
     assert "`signal` binary" not in ddl(small)
     table = f"`{small.rig}`._recording"
