@@ -42,7 +42,8 @@ def run(
         program = _Program(words, (given, out, err), cwd, env, timeout)
         try:
             code = program.wait()
-        except TimeoutError:
+        except BaseException:
+            # Nobody would wait for it any more, and it would go on writing.
             program.kill()
             raise
         said, complained = (_text(file) for file in (out, err))

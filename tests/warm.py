@@ -73,9 +73,14 @@ def _watch(request: dict[str, Any], *files: int) -> None:
     if number == 0:
         os.close(told)
         os._exit(_run(request, *files[:3]))
-    os.write(told, f"{number}\n".encode())
+    # Who asked may have gone before it was answered: nobody would end the program then.
+    try:
+        os.write(told, f"{number}\n".encode())
+    except OSError:
+        os.kill(number, signal.SIGKILL)
     _, status = os.waitpid(number, 0)
-    os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    with contextlib.suppress(OSError):
+        os.write(told, f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
