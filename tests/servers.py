@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -163,9 +163,15 @@ class Server:
         """Start a server that was killed again: the same data, the same port."""
         assert self.folder is not None
         assert self.programs_of is not None
-        self.process = _launch(self, self.programs_of, *self.started_with, False)
-        if not _answers(self.process, self.folder / "log"):
-            raise ServerError((self.folder / "log").read_text(errors="replace")[-3000:])
+        until = time.monotonic() + START_SECONDS
+        while True:
+            self.process = _launch(self, self.programs_of, *self.started_with, False)
+            if _answers(self.process, self.folder / "log"):
+                return
+            log = (self.folder / "log").read_text(errors="replace")
+            # Another process may have the port for a moment, for a connection of its own.
+            if "already in use" not in log or time.monotonic() > until:
+                raise ServerError(log[-3000:])
 
     def stop(self) -> None:
         """Shut a server that was started here down in order, then remove its folder."""
@@ -224,9 +230,11 @@ def data_in_memory() -> None:
     _data_within = MEMORY
     # A session that was killed leaves its folders, and memory is not swept by anybody else.
     for folder in MEMORY.glob("djm-*-*"):
-        idle = time.time() - folder.stat().st_mtime > 600
-        if idle and folder.owner() == getpass.getuser() and not _runs(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Another worker may sweep at the same time, or a session that ends remove its own.
+        with suppress(FileNotFoundError):
+            idle = time.time() - folder.stat().st_mtime > 600
+            if idle and folder.owner() == getpass.getuser() and not _runs(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(folder: Path) -> bool:
