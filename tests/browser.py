@@ -234,7 +234,8 @@ def _first_pixel(png: bytes) -> bytes:
 def _run(what: str, page: Path | str, more: list[str] | None = None) -> bytes:
     if not shutil.which("chromium"):
         install_package("chromium")
-    with tempfile.TemporaryDirectory() as profile:
+    # Helpers of the browser outlive it for a moment, and write there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = ["chromium", "--headless", "--disable-gpu", f"--user-data-dir={profile}"]
         # Root may not use the sandbox; the pages are our own.
         words += ["--no-sandbox", "--disable-dev-shm-usage", *(more or [])]

@@ -182,11 +182,12 @@ def test_a_certificate_nobody_vouches_for_is_refused(mysql: Any, tmp_path: Path)
 
 
 def test_a_dead_server_and_a_wrong_password_are_connection_failures(mysql: Any) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ConnectionFailed, match="check that the server is running"):
-        resolve(f"mysql://u:hidden@127.0.0.1:{port}/").session()
+    # Held, so that nobody else listens there.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with pytest.raises(ConnectionFailed, match="check that the server is running"):
+            resolve(f"mysql://u:hidden@127.0.0.1:{port}/").session()
     wrong = Server(mysql.host, mysql.port, mysql.user, "hidden")
     with pytest.raises(ConnectionFailed, match="check user and password") as failed:
         wrong.session()
