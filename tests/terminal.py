@@ -136,6 +136,16 @@ class Terminal:
             assert self.read(), f"it ended without {words!r}:\n{self.screen.text}"
         return self.screen.text
 
+    def line(self, begin: str, words: str) -> str:
+        """Read until a line of the screen begins so and has these words; the line."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            for line in self.screen.text.splitlines():
+                if line.startswith(begin) and words in line:
+                    return line
+            assert time.monotonic() < end, f"no line {begin!r} came:\n{self.screen.text}"
+            assert self.read(), f"it ended without a line {begin!r}:\n{self.screen.text}"
+
     def type(self, text: str) -> None:
         """Keys, Ctrl-C among them."""
         os.write(self._main, text.encode())

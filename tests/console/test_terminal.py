@@ -59,8 +59,8 @@ def test_ctrl_c_is_acknowledged_at_once_and_ends_a_statement_that_waits(
         while "copy " not in terminal.screen.text or not small.server.sql(waits):
             assert terminal.read(), terminal.screen.text
         # Other tables may be copied beside it; when they are done, it is the one that lasts.
-        screen = terminal.until(f"{small.lab}.session__trial")
-        bar = next(line for line in screen.splitlines() if line.startswith("copy "))
+        terminal.until(f"{small.lab}.session__trial")
+        bar = terminal.line("copy ", " of ~")
         assert {"█", "░"} & set(bar)
         assert "%" in bar
         with first_served(terminal.process.pid, small.server.pid):
