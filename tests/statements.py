@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -62,7 +63,10 @@ def _run(account: Account, statements: str, database: str | None) -> list[Row]:
         with line.makefile("rb") as file:
             session = _Session(line, file)
             session.log_in(account, database)
-            return [row for text in _split(statements) for row in session.query(text)]
+            try:
+                return [row for text in _split(statements) for row in session.query(text)]
+            finally:
+                session.leave()
 
 
 def _split(statements: str) -> Iterator[str]:
@@ -123,6 +127,13 @@ class _Session:
                     break
                 rows.append(tuple(_cells(packet)))
         return rows
+
+    def leave(self) -> None:
+        """End it and wait for that: what comes next is not to find it among the server's own."""
+        self.number = 0
+        with suppress(OSError):
+            self._write(b"\x01")
+            self.file.read()
 
     def _read(self) -> bytes:
         whole = b""
