@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ def test_a_missing_privilege_is_named_and_nothing_is_made(small: Small) -> None:
 
 
 def test_production_goes_on_while_it_is_backed_up(small: Small) -> None:
-    stop = threading.Event()
+    stop, began = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 1000
@@ -156,11 +155,12 @@ def test_production_goes_on_while_it_is_backed_up(small: Small) -> None:
                 f"INSERT INTO `{small.lab}`.mouse VALUES ({number}, 'rat', 1, NULL);"
                 f"INSERT INTO `{small.lab}`.session VALUES ({number}, '2024-01-01', '')"
             )
+            began.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        time.sleep(1)
+        assert began.wait(60)
         result = backup(small, small.lab)
     finally:
         stop.set()
