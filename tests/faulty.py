@@ -72,7 +72,7 @@ class Faulty:
                     asked += 1
                     outer.most = max(outer.most, asked)
                     gathering.notify_all()
-                    if not gathering.wait_for(lambda: outer.most >= outer.gather, timeout=20):
+                    if not gathering.wait_for(lambda: outer.most >= outer.gather, timeout=60):
                         outer.gather = 0
                 self._pass_on()
                 with gathering:

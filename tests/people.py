@@ -131,7 +131,7 @@ def moving(schema: str) -> Callable[[int], list[str]]:
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -38,7 +38,7 @@ import statements as statements_of
 from server_programs import KINDS, InstallError, Programs, programs
 
 VARIABLES = {"mysql": "DJM_TEST_MYSQL", "mariadb": "DJM_TEST_MARIADB"}
-START_SECONDS = 60
+START_SECONDS = 180
 STOP_SECONDS = 60
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 6 << 30

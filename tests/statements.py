@@ -24,8 +24,6 @@ MORE_RESULTS = 1 << 3
 PACKET = 0xFFFFFF
 # What the client programs of both servers take for utf8mb4.
 COLLATION = {"mysql": 255, "mariadb": 45}
-# MySQL tells in its list of sessions what is left of one that is just ending, which may be no text.
-HALF_ENDED, LOOKS = "ERROR 3854 ", 10
 
 Row = tuple[str | None, ...]
 
@@ -46,17 +44,6 @@ class Account:
 
 def run(account: Account, statements: str, database: str | None = None) -> list[Row]:
     """Run SQL, `DELIMITER` lines included; the rows of all results as text, None for NULL."""
-    looks = LOOKS if "PROCESSLIST" in statements else 1
-    while True:
-        looks -= 1
-        try:
-            return _run(account, statements, database)
-        except StatementError as error:
-            if not looks or HALF_ENDED not in str(error):
-                raise
-
-
-def _run(account: Account, statements: str, database: str | None) -> list[Row]:
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(account.socket)
         # The socket stays open as long as its file: an error would keep the session, and its locks.

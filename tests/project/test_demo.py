@@ -65,7 +65,7 @@ def test_an_interrupted_demonstration_leaves_nothing(tmp_path: Path, number: int
     assert b"private MySQL" in running.stdout.readline()
     time.sleep(1)
     running.send_signal(number)
-    running.communicate(timeout=60)
+    running.communicate(timeout=300)
     assert running.returncode == 130
     assert list(tmp_path.iterdir()) == []
     assert _processes_of(tmp_path) == []
