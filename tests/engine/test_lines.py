@@ -229,7 +229,7 @@ class Locker:
         cursor = session.cursor()
         cursor.execute("FLUSH TABLES WITH READ LOCK")
         ready.set()
-        time.sleep(3)
+        time.sleep(2 * PATIENCE)
         cursor.execute("UNLOCK TABLES")
         session.close()
 
@@ -260,7 +260,7 @@ def test_a_slow_statement_is_not_taken_for_a_stalled_line(pair: tuple[Small, Ser
         return None
 
     with line(dest, rule) as proxy:
-        url = f"{proxy.url}?read_timeout=1"
+        url = f"{proxy.url}?read_timeout={PATIENCE}"
         result = run(pipeline, pipeline.server.url, url, lanes=1, on_event=events.append)
     assert slow.used
     arrived(result, pipeline, dest)
