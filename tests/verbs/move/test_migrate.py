@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -135,7 +134,7 @@ def test_two_servers(small: Small, mysql_b: Server) -> None:
 
 
 def test_production_goes_on_while_it_is_copied(small: Small) -> None:
-    stop = threading.Event()
+    stop, began = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 1000
@@ -145,11 +144,12 @@ def test_production_goes_on_while_it_is_copied(small: Small) -> None:
                 f"INSERT INTO `{small.lab}`.mouse VALUES ({number}, 'rat', 1, NULL);"
                 f"INSERT INTO `{small.lab}`.session VALUES ({number}, '2024-01-01', '')"
             )
+            began.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        time.sleep(1)
+        assert began.wait(60)
         result = run(small)
     finally:
         stop.set()
