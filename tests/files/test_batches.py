@@ -140,7 +140,7 @@ def test_no_result_of_production_stays_open_while_batches_wait(
         "SELECT 1 FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID()"
         " AND INFO LIKE '%external_raw%'"
     )
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while mysql.sql(reading):
         assert time.monotonic() < end, "its result is open"
         time.sleep(0.02)
