@@ -295,6 +295,7 @@ def test_backup_check_restore_cutover_rollback(small: Small, dj: Program) -> Non
         assert done.returncode == 1, done.stdout
         assert f"{small.lab} is cut over" in done.stderr
         assert "dj-migrate rollback undoes the cutover" in done.stderr
+    assert "2 schemas are cut over; dj-migrate status" in dj("doctor").stdout
     done = dj("rollback")
     assert done.returncode == 0, done.stderr
     assert f"{small.lab}_old" in small.schemas_there()

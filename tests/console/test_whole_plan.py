@@ -86,6 +86,7 @@ def test_archives_of_the_plan_are_checked_and_found(small: Small, dj: Program) -
     done = dj("check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("everything is as it was written") == 2
+    assert dj("check", "archives").stdout == done.stdout.replace(f"{dj.folder}/", "")
     done = dj("cutover")
     assert done.returncode == 0, done.stdout + done.stderr
     part = next((dj.folder / "archives" / small.lab / "tables").rglob("*.parquet"))

@@ -152,6 +152,9 @@ def _ready(
     if not settings.schemas:
         return "the connection is good; next: dj-migrate plan", "green"
     command = "dj-migrate run" + ("" if file in (None, PLAN) else f" {file}")
+    if gone := settings.cut_over():
+        is_2x = f"{gone[0]} is" if len(gone) == 1 else f"{counted(len(gone), 'schema')} are"
+        return f"{is_2x} cut over; dj-migrate status says what is left to do", "green"
     remarks = sum(bool(check["hint"]) for check in checks)
     if remarks:
         return f"ready: {command}; {counted(remarks, 'remark')} marked ! can wait", "green"

@@ -83,22 +83,13 @@ def run(
 def _refuse_cut_over(settings: Settings) -> None:
     """Raises `InvalidArgument` after a cutover of the plan: what fills the copies' names again is
     in the way of its rollback."""
-    from datajoint_migrate.catalog.server import resolve
-    from datajoint_migrate.verbs.cutover.moves import DONE, all_journals
-
-    if settings.destination is not None:
-        return
-    with resolve(settings.source).session(read_only=True) as session:
-        journals = [one for one in all_journals(session) if one.state == DONE]
-    for journal in journals:
-        for prod, parallel in settings.schemas.items():
-            if journal.verb == "cutover" and journal.facts["schema_map"].get(prod) == parallel:
-                raise djm.InvalidArgument(
-                    f"{prod} is cut over: it is 2.x by now, and {parallel} filled again would be"
-                    " in the way of a rollback",
-                    hint="dj-migrate rollback undoes the cutover; a copy of what is 2.x needs a"
-                    " plan with another --suffix",
-                )
+    for prod in settings.cut_over():
+        raise djm.InvalidArgument(
+            f"{prod} is cut over: it is 2.x by now, and {settings.schemas[prod]} filled again would"
+            " be in the way of a rollback",
+            hint="dj-migrate rollback undoes the cutover; a copy of what is 2.x needs a"
+            " plan with another --suffix",
+        )
 
 
 def _tell_tables(output: Output, tables: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -163,7 +164,7 @@ def check(
     from datajoint_migrate.verbs.backup.archive import is_archive
 
     with running("check", json, writes=False) as output:
-        archives = [archive] if archive else []
+        archives = _archives_at(archive) if archive else []
         if archive is None:
             config, _ = planned(plan_of(config, None), None, "an archive")
             archives = [one for one in archives_of(record_of(config)) if is_archive(one)]
@@ -184,3 +185,12 @@ def check(
             output.say(f"{place}{read}: {verdict}", "green" if sound else "red")
             good = good and sound
         leave(good)
+
+
+def _archives_at(place: str) -> list[str]:
+    """The place itself, or the archives in a folder that is none and holds some."""
+    from datajoint_migrate.verbs.backup.archive import MANIFEST
+
+    folder = Path(place)
+    inner = [] if (folder / MANIFEST).exists() else sorted(folder.glob(f"*/{MANIFEST}"))
+    return [str(one.parent) for one in inner] or [place]

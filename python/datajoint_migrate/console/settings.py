@@ -85,6 +85,16 @@ class Settings:
             "store_map": self.store_map,
         }
 
+    def cut_over(self) -> list[str]:
+        """Schemas of the plan that are 2.x by a cutover of it, and have not been rolled back."""
+        from datajoint_migrate.catalog.server import resolve
+        from datajoint_migrate.verbs.cutover import moves
+
+        if self.destination is not None:
+            return []
+        with resolve(self.source).session(read_only=True) as session:
+            return moves.cut_over(session, self.schemas)
+
     @contextmanager
     def executing(self) -> Iterator[dict[str, Any]]:
         """The keyword that says who copies files and chunks, open for the length of a call."""

@@ -166,6 +166,15 @@ def all_journals(session: Session) -> Iterator[Journal]:
                 yield journal
 
 
+def cut_over(session: Session, schema_map: Mapping[str, str]) -> list[str]:
+    """Schemas of production that a cutover by this map has exchanged and nothing has undone."""
+    exchanged: dict[str, str] = {}
+    for journal in all_journals(session):
+        if journal.verb == "cutover" and journal.state == DONE:
+            exchanged |= journal.facts["schema_map"]
+    return [prod for prod, parallel in schema_map.items() if exchanged.get(prod) == parallel]
+
+
 def has_renamed(session: Session, journal: Journal) -> bool:
     """Whether tables have changed places: from there on the work is finished, not begun anew."""
     return any(

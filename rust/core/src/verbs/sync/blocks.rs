@@ -13,7 +13,7 @@ use crate::batch::digest::{Digest, Meaning, Rows};
 use crate::error::Result;
 
 /// What a block is meant to hold: it is read again whole when one row of it differs.
-const BLOCK_ROWS: u64 = 256;
+const BLOCK_ROWS: u64 = 128;
 const BLOCK_BYTES: u64 = 256 << 10;
 /// Bytes of an encoded block.
 const WIDTH: usize = 32;
