@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,37 +106,55 @@ def running(folder: Path) -> Iterator[S3]:
     """The service on a free port, its objects below `folder`; it ends with the block."""
     root = folder / "buckets"
     root.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(str(program()), "--host", "127.0.0.1", "--port", str(port)),
-                *("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, str(root)),
-            ],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "RUST_LOG": "warn"},
-        )
+    for attempt in range(3):
+        process, port = _launch(root, folder / "log")
+        if _answers(process, port):
+            break
+        said = (folder / "log").read_text(errors="replace")
+        # Another process may take the port between looking and binding.
+        if attempt == 2 or "AddrInUse" not in said:
+            process.kill()
+            raise RuntimeError(f"s3s-fs did not start: {said[-2000:]}")
     try:
-        _wait(process, port, folder / "log")
         yield S3(f"127.0.0.1:{port}", root)
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _launch(root: Path, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [
+                *(str(program()), "--host", "127.0.0.1", "--port", str(port)),
+                *("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, str(root)),
+            ],
+            stdout=file,
+            stderr=file,
+            env={**os.environ, "RUST_LOG": "warn"},
+        )
+    return process, port
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"s3s-fs did not start: {log.read_text(errors='replace')[-2000:]}")
+        with suppress(OSError):
+            if _listens(process, port):
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether it is this process that does: whoever took the port would answer, too."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    there = [words[9] for words in lines if words[3] == "0A" and words[1].endswith(f":{port:04X}")]
+    held = {os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()}
+    return any(f"socket:[{number}]" in held for number in there)
 
 
 if __name__ == "__main__":
