@@ -79,7 +79,11 @@ class _Program:
                 [json.dumps(request).encode()],
                 [*(file.fileno() for file in files), writer.fileno()],
             )
-        self.number = int(self._line())
+        try:
+            self.number = int(self._line())
+        except BaseException:
+            self._told.close()
+            raise
 
     def wait(self) -> int:
         if self.returncode is None:

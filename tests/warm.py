@@ -17,6 +17,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -73,10 +74,13 @@ def _watch(request: dict[str, Any], *files: int) -> None:
     if number == 0:
         os.close(told)
         os._exit(_run(request, *files[:3]))
-    # Who asked may have gone before it was answered: nobody would end the program then.
-    try:
+    with contextlib.suppress(OSError):
         os.write(told, f"{number}\n".encode())
-    except OSError:
+    # Who asked may have gone: nobody else would end the program.
+    waiting = select.poll()
+    waiting.register(told, 0)
+    waiting.register(os.pidfd_open(number), select.POLLIN)
+    if told in dict(waiting.poll()):
         os.kill(number, signal.SIGKILL)
     _, status = os.waitpid(number, 0)
     with contextlib.suppress(OSError):
