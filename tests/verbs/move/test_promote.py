@@ -16,7 +16,6 @@ from datajoint_migrate import (
     DestinationNotEmpty,
     InvalidArgument,
     MigrationError,
-    Mismatch,
     NotFound,
     StoreMissing,
     Unconvertible,
@@ -24,7 +23,6 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.verbs.move import promote as module
 from environments import python
-from faulty import Rule, faulty
 from program import program
 from promoting import client, literal, objects, packed, seen, table
 from s3 import Bucket
@@ -46,9 +44,7 @@ def root(stores: dict[str, Any], name: str = "raw") -> Path:
 
 
 def rows(server: Server, column: str = "signal") -> list[Any]:
-    """The column as JSON objects, in the order of the key."""
-    found = server.sql(f"SELECT `{column}` FROM {SCHEMA}.session ORDER BY id")
-    return [None if value is None else json.loads(value) for (value,) in found]
+    return promoting.rows(server, SCHEMA, column)
 
 
 def columns(server: Server, name: str = "session") -> dict[str, tuple[str, str, str]]:
@@ -421,26 +417,6 @@ def test_a_store_whose_folders_the_collector_does_not_look_into_is_named(
     assert [row[1]["signal"] for row in said["rows"]] == [seen((1.0,)), seen((2.0,))]
 
 
-def test_what_lies_in_a_store_becomes_arrays_and_goes_to_another_store(
-    mysql: Server, fresh: Fresh, store: dict[str, Any], tmp_path: Path
-) -> None:
-    fresh(mysql, SCHEMA)
-    (tmp_path / "deep").mkdir()
-    deep = {"protocol": "file", "location": str(tmp_path / "deep"), "subfolding": [2, 2]}
-    stores = {**store, "deep": deep}
-    options: dict[str, Any] = {"stores": stores, "connection": mysql.url, "drop_old": True}
-    table(mysql, SCHEMA, [packed(1.0), None, packed(2.0)])
-    promote(SCHEMA, "session", "signal", "blob@raw", **options)
-    promote(SCHEMA, "session", "signal", "blob@deep", **options)
-    path = rows(mysql)[0]["path"]
-    assert path.split("/")[2:4] == [path.split("/")[-1][:2], path.split("/")[-1][2:4]]
-    result = promote(SCHEMA, "session", "signal", "npy@raw", **options)
-    assert (result["rows_promoted"], result["rows_null"]) == (2, 1)
-    said = client(python("2.3.5"), mysql, SCHEMA, stores, "read")
-    values = [row[1]["signal"] for row in said["rows"]]
-    assert values == [seen((1.0,)), ["NoneType", "None"], seen((2.0,))]
-
-
 def test_a_missing_or_damaged_object_is_named_before_anything_is_written(
     mysql: Server, fresh: Fresh, store: dict[str, Any]
 ) -> None:
@@ -505,68 +481,6 @@ def test_values_that_end_where_a_frame_ends_come_whole(
         data = f"ab{at}".encode() * (many // 3) + b"xyz"[: many % 3]
         assert (root(store) / found["path"]).read_bytes()[128:] == data
         assert (found["shape"], found["size"]) == ([many], many + 128)
-
-
-def test_a_bucket_takes_them_as_a_folder_does(mysql: Server, fresh: Fresh, bucket: Bucket) -> None:
-    fresh(mysql, SCHEMA)
-    stores = {"raw": bucket.spec("lab/data")}
-    names = ["2d float64", "complex64 2d", "empty 2d (0,3)", "large random f32 (2d)"]
-    every = promoting.kinds()
-    table(mysql, SCHEMA, [every[name] for name in names])
-    mysql.sql(f"ALTER TABLE {SCHEMA}.session MODIFY id varchar(40) NOT NULL")
-    mysql.sql(f"UPDATE {SCHEMA}.session SET id = 'ünï / new\\nline' WHERE id = '1'")
-    result = promote(SCHEMA, "session", "signal", "npy@raw", stores=stores, connection=mysql.url)
-    assert (result["rows_promoted"], result["files_written"]) == (4, 4)
-    said = client(python("2.3.5-s3"), mysql, SCHEMA, stores, "read")
-    told = promoting.theirs()
-    shapes = sorted((told[name]["dtype"], told[name]["shape"]) for name in names)
-    assert sorted((row[1]["signal"][0], row[1]["signal"][1]) for row in said["rows"]) == shapes
-    undone = promote(
-        SCHEMA, "session", "signal", "npy@raw", stores=stores, connection=mysql.url, undo=True
-    )
-    assert undone["rows_restored"] == 4
-    again = promote(SCHEMA, "session", "signal", "npy@raw", stores=stores, connection=mysql.url)
-    assert (again["rows_promoted"], again["files_written"]) == (4, 0)
-
-
-def test_objects_of_a_bucket_become_arrays_in_it_and_in_a_folder(
-    mysql: Server, fresh: Fresh, bucket: Bucket, store: dict[str, Any]
-) -> None:
-    stores = {"bucket": bucket.spec("lab/data"), **store}
-    options: dict[str, Any] = {"stores": stores, "connection": mysql.url, "drop_old": True}
-    values = [packed(1.0), None, packed(2.0, 3.0)]
-    for to in ("bucket", "raw"):
-        fresh(mysql, SCHEMA)
-        table(mysql, SCHEMA, list(values))
-        promote(SCHEMA, "session", "signal", "blob@bucket", **options)
-        assert rows(mysql)[0]["store"] == "bucket"
-        result = promote(SCHEMA, "session", "signal", f"npy@{to}", **options)
-        assert (result["rows_promoted"], result["rows_null"], result["files_written"]) == (2, 1, 2)
-        said = client(python("2.3.5-s3"), mysql, SCHEMA, stores, "read")
-        read = [row[1]["signal"] for row in said["rows"]]
-        assert read == [seen((1.0,)), ["NoneType", "None"], seen((2.0, 3.0))]
-
-
-@pytest.mark.parametrize("to", ["npy@raw", "blob@raw"])
-def test_a_store_that_gives_other_bytes_back_is_refused_before_a_row_names_them(
-    mysql: Server, fresh: Fresh, bucket: Bucket, to: str
-) -> None:
-    fresh(mysql, SCHEMA)
-    table(mysql, SCHEMA, [packed(1.0, 2.0), packed(3.0)])
-    before = mysql.sql(f"SELECT id, HEX(`signal`) FROM {SCHEMA}.session ORDER BY id")
-    rule: Rule = lambda method, _: "other bytes" if method == "GET" else None  # noqa: E731
-    with faulty(bucket.service.endpoint, rule) as proxy:
-        lying = {"raw": bucket.spec("lab/data", proxy.endpoint)}
-        with pytest.raises(Mismatch, match="does not hold what was to be written"):
-            promote(SCHEMA, "session", "signal", to, stores=lying, connection=mysql.url)
-        assert proxy.faults > 0
-    assert mysql.sql(f"SELECT id, HEX(`signal`) FROM {SCHEMA}.session ORDER BY id") == before
-    assert rows(mysql, NEW) == [None, None]
-    # The service has the right ones: it is only asked again.
-    assert len(bucket.objects()) == 2
-    stores = {"raw": bucket.spec("lab/data")}
-    result = promote(SCHEMA, "session", "signal", to, stores=stores, connection=mysql.url)
-    assert (result["rows_promoted"], result["files_written"]) == (2, 0)
 
 
 def test_calls_that_make_no_sense_are_refused(
