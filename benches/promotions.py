@@ -8,7 +8,7 @@ import struct
 import tempfile
 import zlib
 from array import array
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,21 @@ PRIMARY KEY (`trace_id`)) COMMENT 'traces';"""
 def promotions(settings: tuple[str, ...], share: float, repeats: int) -> list[Row]:
     """Many arrays, many tiny ones, and two that are larger than the memory that may be used."""
     server = servers.start("mysql", arguments=(*settings, *ARGUMENTS))
+    # Nothing is removed before the end: ext4 is slow to give numbers to new files for seconds after
+    # others were removed.
+    root = Path(tempfile.mkdtemp(prefix="djm-objects-"))
     try:
         arrays, pairs = max(DISTINCT, int(ARRAYS * share)), max(DISTINCT, int(PAIRS * share))
         _fill(server, "arrays", [_noise(number) for number in range(DISTINCT)], arrays)
-        rows = _pair(server, "arrays", f"promote, arrays of {KB} KB", 8.0, repeats)
+        rows = _pair(server, root, "arrays", f"promote, arrays of {KB} KB", 8.0, repeats)
         _fill(server, "pairs", [_two(number) for number in range(pairs)], pairs)
-        rows += _pair(server, "pairs", "promote, arrays of two numbers", 10.0, repeats)
+        rows += _pair(server, root, "pairs", "promote, arrays of two numbers", 10.0, repeats)
         size = int(LARGE_BYTES * share)
         _fill(server, "large", [_long(number, size) for number in range(LARGE)], LARGE)
-        return rows + _alone(server, "large", f"promote, arrays of {size // 1_000_000} MB")
+        return rows + _alone(server, root, "large", f"promote, arrays of {size // 1_000_000} MB")
     finally:
         server.stop()
+        shutil.rmtree(root)
 
 
 def _packed(kind: int, shape: tuple[int, ...], elements: bytes, level: int = 6) -> bytes:
@@ -104,44 +108,43 @@ def _fill(server: Server, name: str, blobs: list[bytes], count: int) -> None:
     server.sql(f"ANALYZE TABLE `{schema}`.`{TABLE}`")
 
 
-def _pair(server: Server, name: str, job: str, goal: float, repeats: int) -> list[Row]:
+def _pair(server: Server, root: Path, name: str, job: str, goal: float, repeats: int) -> list[Row]:
     schema = f"{KEPT}_{name}"
     count = data.count(server, schema, TABLE)
-    with tempfile.TemporaryDirectory(prefix="djm-objects-") as root:
-        us = _ours(server, name, Path(root) / "ours")
-        store = Path(root) / "theirs"
-
-        def prepare() -> None:
-            _empty(store)
-            server.sql(f"DROP DATABASE IF EXISTS `{THEIRS}`; CREATE DATABASE `{THEIRS}`")
-            data.settle(server)
-
-        def run() -> Taken:
-            stores = {STORE: _spec(store)}
-            taken, found = peers.fetch_and_insert(server, schema, TABLE, THEIRS, stores)
-            expect("rows", found["rows"], count)
-            return taken
-
-        theirs = Contestant("to_dicts() and insert of 2.3.5", run, prepare, _check(store, count))
-        alternate([us, theirs], repeats)
-        return [versus(job, us, theirs, goal, count)]
-
-
-def _alone(server: Server, name: str, job: str) -> list[Row]:
-    """One round: the memory is what is asked for."""
-    with tempfile.TemporaryDirectory(prefix="djm-objects-") as root:
-        us = _ours(server, name, Path(root) / "ours")
-        alternate([us], 1)
-        count = data.count(server, f"{KEPT}_{name}", TABLE)
-        return [Row(job, count, us.seconds, "none: memory alone", us.peak_mib)]
-
-
-def _ours(server: Server, name: str, store: Path) -> Contestant:
-    kept = f"`{KEPT}_{name}`.`{TABLE}`"
-    count = data.count(server, f"{KEPT}_{name}", TABLE)
+    store = _Folders(root, f"{name}-theirs")
 
     def prepare() -> None:
-        _empty(store)
+        store.another()
+        server.sql(f"DROP DATABASE IF EXISTS `{THEIRS}`; CREATE DATABASE `{THEIRS}`")
+        data.settle(server)
+
+    def run() -> Taken:
+        taken, found = peers.fetch_and_insert(server, schema, TABLE, THEIRS, store.stores())
+        expect("rows", found["rows"], count)
+        return taken
+
+    us = _ours(server, root, name)
+    name = "to_dicts() and insert of 2.3.5"
+    theirs = Contestant(name, run, prepare, lambda: store.check(count))
+    alternate([us, theirs], repeats)
+    return [versus(job, us, theirs, goal, count)]
+
+
+def _alone(server: Server, root: Path, name: str, job: str) -> list[Row]:
+    """One round: the memory is what is asked for."""
+    us = _ours(server, root, name)
+    alternate([us], 1)
+    count = data.count(server, f"{KEPT}_{name}", TABLE)
+    return [Row(job, count, us.seconds, "none: memory alone", us.peak_mib)]
+
+
+def _ours(server: Server, root: Path, name: str) -> Contestant:
+    kept = f"`{KEPT}_{name}`.`{TABLE}`"
+    count = data.count(server, f"{KEPT}_{name}", TABLE)
+    store = _Folders(root, f"{name}-ours")
+
+    def prepare() -> None:
+        store.another()
         server.sql(
             f"DROP DATABASE IF EXISTS `{USED}`;{DDL.format(schema=USED, table=TABLE)}"
             f"INSERT INTO `{USED}`.`{TABLE}` SELECT * FROM {kept};"
@@ -156,26 +159,34 @@ def _ours(server: Server, name: str, store: Path) -> Contestant:
             table=TABLE,
             attribute="signal",
             to=f"npy@{STORE}",
-            stores={STORE: _spec(store)},
+            stores=store.stores(),
             connection=server.url,
         )
         expect("rows", (found["rows_promoted"], found["match"]), (count, True))
         return taken
 
-    return Contestant("datajoint_migrate", run, prepare, _check(store, count))
+    return Contestant("datajoint_migrate", run, prepare, lambda: store.check(count))
 
 
-def _spec(folder: Path) -> dict[str, Any]:
-    return {"protocol": "file", "location": str(folder)}
+@dataclass
+class _Folders:
+    """A store in a folder, another one each round."""
 
+    root: Path
+    name: str
+    round: int = 0
 
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    @property
+    def folder(self) -> Path:
+        return self.root / f"{self.name}-{self.round}"
 
+    def another(self) -> None:
+        self.round += 1
+        self.folder.mkdir()
 
-def _check(folder: Path, count: int) -> Callable[[], None]:
-    def counted() -> None:
-        expect("files", sum(1 for path in folder.rglob("*.npy") if path.is_file()), count)
+    def stores(self) -> dict[str, Any]:
+        return {STORE: {"protocol": "file", "location": str(self.folder)}}
 
-    return counted
+    def check(self, count: int) -> None:
+        found = sum(1 for path in self.folder.rglob("*.npy") if path.is_file())
+        expect("files", found, count)

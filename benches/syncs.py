@@ -70,10 +70,12 @@ def _sync(source: Server, destination: Server, size: Size, repeats: int) -> list
         data.settle(destination)
 
     def lag() -> None:
+        nonlocal changed
         drift.follow(destination, THEIRS)
-        drift.go_on()
-        # What it is to find.
+        changed = drift.go_on()
+        # What it is to find; our copy is not to be behind by it in the next round.
         drift.followed[THEIRS] = drift.rounds
+        bring("auto")
         data.settle(destination)
 
     whole(COPY)
