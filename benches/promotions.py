@@ -124,8 +124,8 @@ def _pair(server: Server, root: Path, name: str, job: str, goal: float, repeats:
         return taken
 
     us = _ours(server, root, name)
-    name = "to_dicts() and insert of 2.3.5"
-    theirs = Contestant(name, run, prepare, lambda: store.check(count))
+    peer = "to_dicts() and insert of 2.3.5"
+    theirs = Contestant(peer, run, prepare, lambda: store.check(count))
     alternate([us, theirs], repeats)
     return [versus(job, us, theirs, goal, count)]
 
