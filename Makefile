@@ -57,7 +57,7 @@ quick: build
 
 soak: build
 	DJM_OBJECTS=5000000 cargo test --quiet --package datajoint-migrate-core millions
-	DJM_SOAK=1 $(VENV)/bin/python -m pytest -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
 
 bench: build
 	@$(VENV)/bin/maturin develop --release --quiet

@@ -58,6 +58,8 @@ STARTING = {
 }
 # Files of the tests that take longest, in that order.
 LONGEST = (
+    "test_soak_sync",
+    "test_fuzz",
     "test_cutover",
     "test_cases",
     "test_s3_pipeline",

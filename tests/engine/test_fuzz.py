@@ -17,7 +17,7 @@ from servers import Server
 
 RECORDED = ROOT / "rust/core/src/mysql/binlog/recorded"
 SAID = ROOT / "rust/core/src/mysql/stranger/recorded"
-SECONDS = 1800 if SOAK else 30
+SECONDS = 600 if SOAK else 30
 TYPES = """CREATE DATABASE fuzz_old;
 CREATE TABLE fuzz_old.every (a int NOT NULL PRIMARY KEY, b bigint unsigned, c float, d double,
  e decimal(20,6), f varchar(40), g text, h longblob, i date, j datetime(6), k time(3), l year,
