@@ -1,7 +1,7 @@
 //! The `.npy` file of an array, byte for byte as numpy writes it for what a client unpacks.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -265,8 +265,7 @@ fn seen(text: &str) -> Option<Seen> {
 }
 
 /// Reads a file and says what array it holds: by its own header, not by what should be there. None if it is no such file.
-pub fn read(file: impl Read) -> io::Result<Option<(Seen, Elements)>> {
-    let mut file = BufReader::with_capacity(PIECE, file);
+pub fn read(mut file: impl BufRead) -> io::Result<Option<(Seen, Elements)>> {
     let Some(seen) = read_preamble(&mut file)? else { return Ok(None) };
     let part = match seen.descr.as_str() {
         "<c16" => 8,

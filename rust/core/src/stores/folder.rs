@@ -10,7 +10,7 @@ use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
 use super::store::Meta;
-use super::temporary::{FOLDER, Named, Temporary, Wanted, is_part, open_plain, prove_plain};
+use super::temporary::{FILE, FOLDER, Named, Temporary, Wanted, Way, is_part, open_plain, prove_plain};
 use crate::error::{Error, Kind, Result};
 
 /// Written files wait for one flush of the file system, which costs as much for many as for one. Each is held open, and
@@ -157,6 +157,15 @@ impl Folder {
         Temporary::create(&wanted).map_err(|error| self.unwritable(&destination, &error))
     }
 
+    /// The same for one of many that get their names together.
+    pub(super) fn begin_beside(&self, path: &str, pending: &mut Pending) -> Result<Temporary> {
+        let destination = self.file(path)?;
+        let (root, relative) = (self.root.as_path(), Path::new(path));
+        let wanted = Wanted { root, relative, mode: FILE, folders: &|_| FOLDER, replaces: false };
+        Temporary::create_along(&wanted, &mut pending.way)
+            .map_err(|error| self.unwritable(&destination, &error))
+    }
+
     /// The rights of one of the folders in it, for its copy.
     #[must_use]
     pub fn rights(&self, folder: &Path) -> u32 {
@@ -241,6 +250,7 @@ pub struct Pending {
     most: usize,
     unnamed: Vec<Unnamed>,
     made: u64,
+    way: Way,
 }
 
 fn open_files() -> usize {
@@ -268,6 +278,7 @@ impl Pending {
             most: (open_files() / lanes.max(1)).max(4),
             unnamed: Vec::new(),
             made: 0,
+            way: Way::default(),
         }
     }
 
@@ -309,6 +320,8 @@ impl Pending {
             [first, ..] => flush(folder, &first.temporary.file)?,
         }
         self.bytes = 0;
+        // No folder is believed in for longer: somebody may have put another in its place.
+        self.way = Way::default();
         for file in self.files.drain(..) {
             let destination = file.destination.clone();
             match file.name(folder) {

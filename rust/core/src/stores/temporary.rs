@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -60,7 +60,7 @@ pub fn prove_plain(found: &fs::Metadata) -> io::Result<()> {
 pub struct Temporary {
     /// Where the contents go.
     pub file: File,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     hidden: OsString,
     name: OsString,
     replaces: bool,
@@ -92,10 +92,34 @@ pub struct Wanted<'a> {
     pub replaces: bool,
 }
 
+/// The open folders on the way to the file that was made last; the next one often lies in most of them.
+#[derive(Debug, Default)]
+pub struct Way {
+    root: PathBuf,
+    folders: Vec<(OsString, Arc<OwnedFd>)>,
+}
+
 impl Temporary {
     /// Makes it beside its final name.
     pub fn create(wanted: &Wanted<'_>) -> io::Result<Self> {
-        let Place { folder, name, is_new } = within(wanted)?;
+        Self::create_on(wanted, &mut Way::default())
+    }
+
+    /// The same for one of many.
+    pub fn create_along(wanted: &Wanted<'_>, way: &mut Way) -> io::Result<Self> {
+        let has_come_along = !way.folders.is_empty();
+        match Self::create_on(wanted, way) {
+            // Somebody has taken an empty folder away that was open.
+            Err(error) if has_come_along && error.kind() == io::ErrorKind::NotFound => {
+                *way = Way::default();
+                Self::create_on(wanted, way)
+            }
+            done => done,
+        }
+    }
+
+    fn create_on(wanted: &Wanted<'_>, way: &mut Way) -> io::Result<Self> {
+        let Place { folder, name, is_new } = within(wanted, way)?;
         if !is_new {
             let parent = wanted.relative.parent().unwrap_or(Path::new(""));
             sweep_once(&folder, wanted.root.join(parent));
@@ -217,24 +241,29 @@ fn link_or_rename(folder: &OwnedFd, from: &OsStr, to: &OsStr) -> Result<Moved, E
 
 /// Makes an empty file unless there is one.
 pub fn touch(root: &Path, relative: &Path) -> io::Result<()> {
-    let Place { folder, name, .. } =
-        within(&Wanted { root, relative, mode: FILE, folders: &|_| FOLDER, replaces: false })?;
+    let Place { folder, name, .. } = within(
+        &Wanted { root, relative, mode: FILE, folders: &|_| FOLDER, replaces: false },
+        &mut Way::default(),
+    )?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(&folder, &name, flags, mode_of(FILE)).map(drop).map_err(io::Error::from)
 }
 
 /// Where a new file is to be.
 struct Place {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     name: OsString,
     /// The folder was made for it, so nobody has left anything there.
     is_new: bool,
 }
 
 /// The folder of a new file, made if need be, and its name. No link below the root is followed.
-fn within(wanted: &Wanted<'_>) -> io::Result<Place> {
+fn within(wanted: &Wanted<'_>, way: &mut Way) -> io::Result<Place> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = rustix::fs::open(wanted.root, flags, Mode::empty())?;
+    if way.folders.is_empty() || way.root != wanted.root {
+        let root = rustix::fs::open(wanted.root, flags, Mode::empty())?;
+        *way = Way { root: wanted.root.to_owned(), folders: vec![(OsString::new(), Arc::new(root))] };
+    }
     let parts: Vec<&OsStr> = wanted
         .relative
         .components()
@@ -243,13 +272,19 @@ fn within(wanted: &Wanted<'_>) -> io::Result<Place> {
     let Some((name, parents)) = parts.split_last() else {
         return Err(io::Error::other("is no name of a file"));
     };
-    let (mut way, mut is_new) = (PathBuf::new(), false);
-    for part in parents {
-        way.push(part);
+    let known = way.folders[1..].iter().zip(parents).take_while(|((name, _), part)| name == *part).count();
+    way.folders.truncate(known + 1);
+    let mut is_new = false;
+    for (depth, part) in parents.iter().enumerate().skip(known) {
+        let folder = way.folders[depth].1.clone();
         is_new = false;
         let open = || rustix::fs::openat(&folder, *part, flags | OFlags::NOFOLLOW, Mode::empty());
+        let make = || {
+            let path: PathBuf = parents[..=depth].iter().collect();
+            rustix::fs::mkdirat(&folder, *part, mode_of((wanted.folders)(&path)))
+        };
         let opened = match open() {
-            Err(Errno::NOENT) => match rustix::fs::mkdirat(&folder, *part, mode_of((wanted.folders)(&way))) {
+            Err(Errno::NOENT) => match make() {
                 Ok(()) => {
                     is_new = true;
                     open()
@@ -259,12 +294,13 @@ fn within(wanted: &Wanted<'_>) -> io::Result<Place> {
             },
             opened => opened,
         };
-        folder = match opened {
-            Ok(opened) => opened,
+        match opened {
+            Ok(opened) => way.folders.push(((*part).to_owned(), Arc::new(opened))),
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(no_folder(&folder, part)),
             Err(error) => return Err(error.into()),
-        };
+        }
     }
+    let folder = way.folders[parents.len()].1.clone();
     Ok(Place { folder, name: (*name).to_owned(), is_new })
 }
 
@@ -347,6 +383,26 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    #[test]
+    fn folders_on_the_way_are_kept_and_one_that_was_taken_away_is_made_again() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut way = Way::default();
+        let mut make = |relative: &str| {
+            let relative = Path::new(relative);
+            let wanted =
+                Wanted { root: root.path(), relative, mode: FILE, folders: &|_| FOLDER, replaces: false };
+            Temporary::create_along(&wanted, &mut way).and_then(Temporary::name)
+        };
+        for path in ["a/b/1/x", "a/b/2/x", "a/c", "d", "a/b/2/y"] {
+            assert_eq!(make(path).expect("made"), Named::New, "{path}");
+        }
+        fs::remove_dir_all(root.path().join("a")).expect("taken away");
+        for path in ["a/b/3/x", "a/b/4/x"] {
+            assert_eq!(make(path).expect("made anew"), Named::New, "{path}");
+        }
+        assert!(root.path().join("a/b/4/x").is_file() && root.path().join("d").is_file());
+    }
 
     #[test]
     fn what_is_taken_away_is_nothing_that_a_run_holds() {

@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use super::copy::{Copied, missing};
 use super::folder::{Pending, Written, occupied, unreadable};
 use super::store::Store;
-use super::temporary::{FILE, FOLDER, open_plain};
+use super::temporary::open_plain;
 use crate::error::{Error, Kind, Result};
 
 /// What is larger waits on the disk.
@@ -151,7 +151,7 @@ impl Store {
         match self {
             Self::Folder(folder) => {
                 let destination = folder.file(path)?;
-                let mut temporary = folder.begin(path, FILE, &|_| FOLDER, false)?;
+                let mut temporary = folder.begin_beside(path, pending)?;
                 let unwritable = |error: io::Error| folder.unwritable(&destination, &error);
                 match whole {
                     Whole::Memory(bytes) => temporary.file.write_all(bytes).map_err(unwritable)?,

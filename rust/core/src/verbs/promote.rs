@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, LargeBinaryArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, LargeBinaryArray, RecordBatch, UInt32Array};
 use arrow_schema::{Field, Schema};
+use arrow_select::take::take_record_batch;
 use serde::{Deserialize, Serialize};
 
 use super::copy::default_lanes;
@@ -254,6 +255,11 @@ impl PromotePlan {
         Some(format!("(s.{column} IS NOT NULL OR s.{against} IS NOT NULL){only}"))
     }
 
+    /// The key of a row, for people.
+    fn shown(&self, at: Spot<'_>) -> BTreeMap<String, String> {
+        self.parts.iter().map(|part| part.name.clone()).zip(at.texts.iter().cloned()).collect()
+    }
+
     /// Whether only lengths are asked for: whatever the value is, it is not in the way.
     fn takes_any(&self) -> bool {
         self.into.is_none() && self.against.is_none() && self.target.becomes == Becomes::Bytes
@@ -290,10 +296,10 @@ impl PromotePlan {
 }
 
 impl PromoteSummary {
-    fn refuse(&mut self, kind: String, why: String, shown: &BTreeMap<String, String>, at: (u64, usize)) {
+    fn refuse(&mut self, kind: String, why: String, plan: &PromotePlan, at: Spot<'_>) {
         *self.refused.entry(kind.clone()).or_default() += 1;
         if self.examples.len() < EXAMPLES || kind == LOST {
-            self.examples.push(Example { key: shown.clone(), kind, why, at });
+            self.examples.push(Example { key: plan.shown(at), kind, why, at: (at.chunk, at.row) });
             self.keep_examples();
         }
     }
@@ -338,7 +344,7 @@ struct Job<'a> {
 /// What one chunk is doing.
 struct Doing {
     seen: PromoteSummary,
-    /// The keys of rows and what names their objects.
+    /// The keys of rows, and in the same order what names their objects.
     keys: Vec<RecordBatch>,
     made: Vec<Made>,
     pending: Pending,
@@ -350,9 +356,16 @@ struct Doing {
 struct Long {
     equals: String,
     key: RecordBatch,
-    parts: Vec<String>,
-    shown: BTreeMap<String, String>,
+    texts: Vec<String>,
     json: Option<Vec<u8>>,
+    row: usize,
+}
+
+/// Which row: its key as text, and its place among all.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    texts: &'a [String],
+    chunk: u64,
     row: usize,
 }
 
@@ -381,13 +394,13 @@ impl Job<'_> {
         for long in std::mem::take(&mut doing.long) {
             // A row that is gone, or has no value any more, is left to whoever changed it.
             let Some(mut value) = self.fetch(lane, &long)? else { continue };
-            let at = (number, long.row);
+            let at = Spot { texts: &long.texts, chunk: number, row: long.row };
             if plan.against.is_some() {
-                self.hold(&mut doing, Some(&mut value), long.json.as_deref(), &long.shown, at)?;
-                continue;
+                self.hold(&mut doing, Some(&mut value), long.json.as_deref(), at)?;
+            } else if let Some(made) = self.value(&mut doing, &mut value, at)? {
+                doing.made.push(made);
+                doing.keys.push(long.key);
             }
-            let made = self.value(&mut doing, &mut value, &long.parts, &long.shown, at)?;
-            doing.keep(made, long.key);
         }
         let Some(into) = &plan.into else { return Ok((doing.seen, 0)) };
         self.writer.prove(&mut doing.made, &mut doing.pending)?;
@@ -413,18 +426,18 @@ impl Job<'_> {
             .zip(&self.plan.key)
             .map(|(field, name)| field.as_ref().clone().with_name(name))
             .collect();
+        let keys = record(fields, key.to_vec())?;
+        let mut kept = Vec::new();
         for row in 0..batch.num_rows() {
             self.progress.check()?;
             doing.row += 1;
             let json = json.filter(|json| json.is_valid(row)).map(|json| json.value(row));
             let texts: Vec<_> = parts.iter().map(|part| utf8(part.value(row))).collect();
-            let named = self.plan.parts.iter().map(|part| part.name.clone());
-            let shown: BTreeMap<_, _> = named.zip(texts.iter().cloned()).collect();
-            let at = (number, doing.row);
+            let at = Spot { texts: &texts, chunk: number, row: doing.row };
             if length.is_null(row) {
                 doing.seen.rows_null += 1;
                 if self.plan.against.is_some() {
-                    self.hold(doing, None, json, &shown, at)?;
+                    self.hold(doing, None, json, at)?;
                 }
                 continue;
             }
@@ -432,30 +445,30 @@ impl Job<'_> {
                 .parse()
                 .map_err(|_| Kind::Protocol("a length is no number".into()))?;
             doing.seen.rows += 1;
-            let parts: Vec<_> =
-                self.plan.parts.iter().zip(&texts).map(|(part, text)| part.spell(text)).collect();
-            let own: Vec<ArrayRef> = key.iter().map(|values| values.slice(row, 1)).collect();
-            let own = record(fields.clone(), own)?;
             match value.filter(|value| value.is_valid(row)) {
                 Some(value) => {
                     let mut whole = Whole::Memory(Cow::Borrowed(value.value(row)));
                     if self.plan.against.is_some() {
-                        self.hold(doing, Some(&mut whole), json, &shown, at)?;
-                        continue;
+                        self.hold(doing, Some(&mut whole), json, at)?;
+                    } else if let Some(made) = self.value(doing, &mut whole, at)? {
+                        doing.made.push(made);
+                        kept.push(row as u32);
                     }
-                    let made = self.value(doing, &mut whole, &parts, &shown, at)?;
-                    doing.keep(made, own);
                 }
                 None if self.plan.takes_any() => {
                     doing.seen.bytes_in += length;
                     doing.seen.bytes_out += length;
                 }
                 None => {
-                    let equals = self.walk.equals(known, row)?;
+                    let (equals, key) = (self.walk.equals(known, row)?, keys.slice(row, 1));
                     let json = json.map(<[u8]>::to_vec);
-                    doing.long.push(Long { equals, key: own, parts, shown, json, row: doing.row });
+                    doing.long.push(Long { equals, key, texts, json, row: doing.row });
                 }
             }
+        }
+        if !kept.is_empty() {
+            let kept = take_record_batch(&keys, &UInt32Array::from(kept));
+            doing.keys.push(kept.map_err(|error| Kind::Internal(error.to_string()))?);
         }
         Ok(())
     }
@@ -477,25 +490,19 @@ impl Job<'_> {
         Ok(there.then(|| making.finish().0))
     }
 
-    fn value(
-        &self,
-        doing: &mut Doing,
-        value: &mut Whole<'_>,
-        parts: &[String],
-        shown: &BTreeMap<String, String>,
-        at: (u64, usize),
-    ) -> Result<Option<Made>> {
-        let seen = self.writer.write(value, parts, &mut doing.pending)?;
+    fn value(&self, doing: &mut Doing, value: &mut Whole<'_>, at: Spot<'_>) -> Result<Option<Made>> {
+        let parts = self.plan.parts.iter().zip(at.texts).map(|(part, text)| part.spell(text));
+        let seen = self.writer.write(value, &parts.collect::<Vec<_>>(), &mut doing.pending)?;
         let all = &mut doing.seen;
         match seen {
             Seen::Refused { kind, why } => {
                 if self.plan.into.is_some() {
-                    let message = format!("the value of {shown:?} is {kind} now: {why}");
+                    let message = format!("the value of {:?} is {kind} now: {why}", self.plan.shown(at));
                     return Err(Kind::Value(message).into());
                 }
                 *all.kinds.entry(kind.clone()).or_default() += 1;
                 all.bytes_in += value.size();
-                all.refuse(kind, why, shown, at);
+                all.refuse(kind, why, self.plan, at);
                 Ok(None)
             }
             Seen::Good { kind, dtype, bytes_in, bytes_out, made } => {
@@ -516,11 +523,10 @@ impl Job<'_> {
         doing: &mut Doing,
         value: Option<&mut Whole<'_>>,
         json: Option<&[u8]>,
-        shown: &BTreeMap<String, String>,
-        at: (u64, usize),
+        at: Spot<'_>,
     ) -> Result<()> {
         if let Some((kind, why)) = self.writer.differs(value, json, self.plan.objects)? {
-            doing.seen.refuse(kind, why, shown, at);
+            doing.seen.refuse(kind, why, self.plan, at);
         }
         Ok(())
     }
@@ -542,11 +548,13 @@ impl Job<'_> {
         let mut columns: Vec<_> = plan.key.iter().map(|name| (name.as_str(), Stored::Plain)).collect();
         columns.push((JSON, Stored::Plain));
         let mut load = Load::new(lane, (&plan.schema, FILLED), &columns, infile)?;
-        for (key, made) in doing.keys.iter().zip(&doing.made) {
-            let mut fields: Vec<_> =
-                key.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-            let mut arrays = key.columns().to_vec();
-            let json = LargeBinaryArray::from_vec(vec![made.json.as_bytes()]);
+        let mut made = doing.made.iter();
+        for keys in &doing.keys {
+            let schema = keys.schema();
+            let mut fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            let mut arrays = keys.columns().to_vec();
+            let json = made.by_ref().take(keys.num_rows()).map(|one| Some(one.json.as_bytes()));
+            let json: LargeBinaryArray = json.collect();
             fields.push(Field::new(JSON, json.data_type().clone(), false));
             arrays.push(std::sync::Arc::new(json));
             load.batch(lane, &record(fields, arrays)?)?;
@@ -567,15 +575,6 @@ impl Job<'_> {
         ))?;
         lane.execute(&format!("DROP TEMPORARY TABLE {filled}"))?;
         Ok(done.affected_rows)
-    }
-}
-
-impl Doing {
-    fn keep(&mut self, made: Option<Made>, key: RecordBatch) {
-        if let Some(made) = made {
-            self.made.push(made);
-            self.keys.push(key);
-        }
     }
 }
 
