@@ -8,15 +8,19 @@ use crate::error::Result;
 
 /// A session that can only read: the server itself refuses anything else.
 pub fn open_reader(server: &Server) -> Result<Connection> {
-    let mut connection = server.connect()?;
-    reading(&mut connection)?;
-    Ok(connection)
+    read_only(server.connect()?)
 }
 
 /// A session that loads: foreign keys are proved afterwards, row locks are kept off the tables it reads.
 pub fn open_loader(server: &Server) -> Result<Connection> {
     let mut connection = server.connect()?;
     loading(&mut connection)?;
+    Ok(connection)
+}
+
+/// A session that was open for something else, and can only read from now on.
+pub fn read_only(mut connection: Connection) -> Result<Connection> {
+    reading(&mut connection)?;
     Ok(connection)
 }
 
@@ -57,6 +61,18 @@ mod tests {
         let log = log.lock().expect("no test panicked");
         assert!(log[0].1.contains("SESSION foreign_key_checks = 0"), "{}", log[0].1);
         assert!(log[0].1.contains("SESSION transaction_read_only = 0"));
+    }
+
+    #[test]
+    fn a_session_that_has_loaded_only_reads_from_then_on() {
+        let (server, log) = serve(|_, _| None);
+        let loader = open_loader(&server).expect("opened");
+        log.lock().expect("no test panicked").clear();
+        drop(read_only(loader).expect("taken over"));
+        let log = log.lock().expect("no test panicked");
+        assert_eq!(log[0].1, "SET SESSION TRANSACTION READ ONLY");
+        assert!(log[1].1.contains("SESSION transaction_read_only = 1"), "{}", log[1].1);
+        assert_eq!(log[2].1, Settings::of(VERSION, Role::Read).read());
     }
 
     #[test]

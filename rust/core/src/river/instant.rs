@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::error::{Kind, Result};
 use crate::lines::Lines;
-use crate::mysql::Connection;
 use crate::mysql::session::open_reader;
 use crate::mysql::snapshot::{Meanwhile, Snapshot, open_held, share_snapshot_and, touch};
+use crate::mysql::{Connection, Server};
 use crate::run::progress::Progress;
 
 /// How long nobody looks. With the second that the look itself takes when somebody waits, no wait reaches three.
@@ -80,13 +80,13 @@ impl Instant {
     ) -> Result<(Snapshot, Self)> {
         let mut asking = open_reader(walker.server())?;
         let mut telling = Telling { progress, at_the_instant };
-        let mut readers: Vec<_> = sources.iter_mut().chain(std::iter::once(walker)).collect();
+        let mut readers: Vec<_> = sources.iter_mut().chain(std::iter::once(&mut *walker)).collect();
         let snapshot = share_snapshot_and(&mut asking, &mut readers, tables, &mut telling)?;
         let ids: Vec<_> = readers.iter().map(|reader| reader.id).collect();
         if snapshot == Snapshot::Single {
             sources.truncate(1);
         }
-        Ok((snapshot, Self::watch(asking, ids, tables)))
+        Ok((snapshot, Self::watch(walker.server(), Some(asking), ids, tables)))
     }
 
     /// Opens snapshots while the caller keeps everybody from writing, and watches them.
@@ -96,18 +96,20 @@ impl Instant {
         tables: &[(&str, &str)],
     ) -> Result<Self> {
         let asking = open_reader(walker.server())?;
-        let mut readers: Vec<_> = sources.iter_mut().chain(std::iter::once(walker)).collect();
+        let mut readers: Vec<_> = sources.iter_mut().chain(std::iter::once(&mut *walker)).collect();
         open_held(&mut readers, tables)?;
         let ids: Vec<_> = readers.iter().map(|reader| reader.id).collect();
-        Ok(Self::watch(asking, ids, tables))
+        Ok(Self::watch(walker.server(), Some(asking), ids, tables))
     }
 
-    /// Watches one session that reads `tables` by a long statement.
-    pub fn over(reader: &Connection, tables: &[(&str, &str)]) -> Result<Self> {
-        Ok(Self::watch(open_reader(reader.server())?, vec![reader.id], tables))
+    /// Watches one session that reads `tables` by a statement, which most often is over before anybody looks.
+    pub fn over(reader: &Connection, tables: &[(&str, &str)]) -> Self {
+        Self::watch(reader.server(), None, vec![reader.id], tables)
     }
 
-    fn watch(asking: Connection, ids: Vec<u32>, tables: &[(&str, &str)]) -> Self {
+    /// Without a session that is `asking` one is opened when it is time to look.
+    fn watch(server: &Server, asking: Option<Connection>, ids: Vec<u32>, tables: &[(&str, &str)]) -> Self {
+        let server = server.clone();
         let watched = Arc::<Watched>::default();
         let shared = watched.clone();
         let read: Vec<_> =
@@ -115,7 +117,7 @@ impl Instant {
         let lines = Lines::current();
         let thread = std::thread::spawn(move || {
             lines.inspect(Lines::enter);
-            look(asking, &ids, &read, &shared);
+            look(&server, asking, &ids, &read, &shared);
         });
         Self { watched, watcher: Some(thread) }
     }
@@ -141,8 +143,13 @@ impl Drop for Instant {
     }
 }
 
-fn look(mut asking: Connection, ids: &[u32], tables: &[(String, String)], watched: &Watched) {
-    let server = asking.server().clone();
+fn look(
+    server: &Server,
+    mut asking: Option<Connection>,
+    ids: &[u32],
+    tables: &[(String, String)],
+    watched: &Watched,
+) {
     let mut is_set = false;
     loop {
         let state = watched.state();
@@ -154,21 +161,23 @@ fn look(mut asking: Connection, ids: &[u32], tables: &[(String, String)], watche
             return;
         }
         drop(state);
-        let asked = if is_set { Ok(()) } else { settle(&mut asking) };
-        match asked.and_then(|()| waiting(&mut asking, tables)) {
+        // A server that cannot be asked now may be asked in a moment; the run itself notices one that is gone.
+        let Some(session) = asking.take().map_or_else(|| open_reader(server).ok(), Some) else { continue };
+        let session = asking.insert(session);
+        let asked = if is_set { Ok(()) } else { settle(session) };
+        match asked.and_then(|()| waiting(session, tables)) {
             Ok(None) => is_set = true,
             Ok(Some(why)) => {
                 watched.state().gave_way = Some(why);
                 for id in ids {
                     // One that has ended already holds nothing.
-                    let _ = asking.execute(&format!("KILL {id}"));
+                    let _ = session.execute(&format!("KILL {id}"));
                 }
                 return;
             }
-            // A server that cannot be asked now may be asked in a moment; the run itself notices one that is gone.
             Err(_) => {
-                if let Ok(opened) = open_reader(&server) {
-                    asking = opened;
+                if let Ok(opened) = open_reader(server) {
+                    asking = Some(opened);
                     is_set = false;
                 }
             }

@@ -182,7 +182,7 @@ impl Readers {
     /// One session that reads and walks, in a snapshot of `tables`.
     pub fn alone(mut session: Connection, tables: &[(&str, &str)], progress: &Progress) -> Result<Self> {
         open_snapshot(&mut session, tables)?;
-        let watched = Instant::over(&session, tables)?;
+        let watched = Instant::over(&session, tables);
         progress.hold_snapshot();
         let (walker, snapshot) = (Steady::only(session), Some(Snapshot::Shared));
         Ok(Self { walker, lanes: Vec::new(), snapshot, watched: Some(watched) })

@@ -305,14 +305,13 @@ impl Copy<'_> {
         walker: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
-        let open = || Steady::open(&self.plan.destination, open_reader);
-        let mut probe = open()?;
+        let mut probe = Steady::open(&self.plan.destination, open_reader)?;
         let mut both = Vec::with_capacity(lanes.len());
         for lane in lanes.iter_mut() {
             let source = lane.source.take().ok_or_else(|| {
                 Kind::Plan("only what came through the river is compared by its copy".into())
             })?;
-            both.push(CompareLane { source, destination: open()? });
+            both.push(CompareLane { source, destination: lane.destination.into_reader()? });
         }
         let comparison = &Comparison {
             chunk_bytes: self.plan.throttle.piece(comparison.chunk_bytes),

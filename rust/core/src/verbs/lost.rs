@@ -95,7 +95,7 @@ fn read(
     progress.turn()?;
     let mut connection = open_reader(&plan.source)?;
     let tables = [(&*plan.schema, &*plan.table), (&*plan.tracking_schema, &*plan.tracking_table)];
-    let watched = Instant::over(&connection, &tables)?;
+    let watched = Instant::over(&connection, &tables);
     let mut enough = false;
     let scanned = scan(
         &mut connection,

@@ -5,10 +5,10 @@ use arrow_array::RecordBatch;
 use crate::error::{Kind, Result};
 use crate::mysql::journal::Journal;
 use crate::mysql::load::Load;
-use crate::mysql::session::open_loader;
+use crate::mysql::session::{open_loader, open_reader, read_only};
 use crate::mysql::{Connection, Server};
 use crate::river::sink::{Begun, Moved, Piece, Sink};
-use crate::river::steady::waiting;
+use crate::river::steady::{Steady, waiting};
 use crate::run::progress::{Progress, Waiting};
 
 /// The session of a lane with a destination, opened again when it was lost.
@@ -21,6 +21,16 @@ impl Writer {
     /// Opens the session.
     pub fn open(server: &Server) -> Result<Self> {
         Ok(Self { server: server.clone(), connection: Some(open_loader(server)?) })
+    }
+
+    /// Its session, which from now on only reads: what was loaded is to be looked at. Loading opens another one.
+    pub fn into_reader(&mut self) -> Result<Steady> {
+        let reader = match self.connection.take().map(read_only) {
+            Some(Err(error)) if !error.is_transient() => return Err(error),
+            Some(Ok(reader)) => reader,
+            _ => open_reader(&self.server)?,
+        };
+        Ok(Steady::over(reader, open_reader))
     }
 }
 
