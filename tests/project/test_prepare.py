@@ -65,10 +65,25 @@ def test_the_first_build_says_what_it_is_before_it_begins(
         return subprocess.CompletedProcess(words, 0, "", "")
 
     monkeypatch.setattr(prepare.subprocess, "run", run)
+    monkeypatch.setattr(prepare.environments, "python", lambda _: tmp_path / "bin" / "python")
     prepare._build()
     (tmp_path / "target" / "debug").mkdir(parents=True)
     prepare._build()
-    assert said == ["Building the engine; three minutes the first time, on two cores.\n", ""]
+    assert said == [
+        "Building the engine; three minutes the first time, on two cores.\n",
+        "",
+        "",
+        "",
+    ]
+
+
+def test_without_rust_the_way_to_it_is_named_and_nothing_is_fetched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    monkeypatch.setattr(prepare.shutil, "which", lambda _: None)
+    assert prepare.main(["demo"]) == 1
+    assert "https://rustup.rs" in capsys.readouterr().err
+    assert asked == []
 
 
 @pytest.mark.parametrize("word", ["--help", "-h", "elsewhere"])
