@@ -141,11 +141,18 @@ def test_what_2x_writes_afterwards_is_counted_and_kept(server: Server) -> None:
     assert lineage == [("cut_a_v20.cage.cage",)]
 
 
-def test_a_parallel_schema_filled_anew_is_in_the_way_of_a_rollback(server: Server) -> None:
+def test_parallel_schemas_filled_anew_are_in_the_way_of_a_rollback(server: Server) -> None:
     ready(server, execute=True)
     server.sql("CREATE TABLE cut_a_v20.mouse (x int PRIMARY KEY)")
-    with pytest.raises(DestinationNotEmpty, match="cut_a_v20 was filled anew"):
+    with pytest.raises(DestinationNotEmpty, match=r"^cut_a_v20 \(holds mouse\) was filled anew"):
         rollback(MAP, connection=server.url, execute=True)
+    server.sql("CREATE TABLE cut_b_v20.scan (x int PRIMARY KEY)")
+    with pytest.raises(DestinationNotEmpty) as refused:
+        rollback(MAP, connection=server.url, execute=True)
+    assert refused.value.message.startswith(
+        "cut_a_v20 (holds mouse), cut_b_v20 (holds scan) were filled anew"
+    )
+    assert "rename_schema('cut_b_v20', 'cut_b_v20_2')" in str(refused.value.hint)
 
 
 def test_the_second_call_says_that_it_is_done(server: Server) -> None:

@@ -36,6 +36,7 @@ from datajoint_migrate.verbs.cutover.moves import (
 from datajoint_migrate.verbs.cutover.occupants import other_sessions, session_id
 from datajoint_migrate.verbs.cutover.rename import sentences
 from datajoint_migrate.verbs.cutover.undoing import finish_undoing, prove_opening, written
+from datajoint_migrate.words import verb
 
 BROUGHT = "brought_back"
 # What the result says where nothing is brought back.
@@ -239,14 +240,21 @@ def _refuse_bringing(session: Session, journal: Journal) -> None:
 
 
 def _refuse_filled(session: Session, journal: Journal) -> None:
+    filled = {}
     for parallel in _map(journal).values():
         there = tables_of(session, parallel) if schema_exists(session, parallel) else []
         # What a sync remembers of the copy has stayed there.
         if there := [table for table in there if table != SYNC]:
-            raise DestinationNotEmpty(
-                f"{parallel} was filled anew: it holds {there[0]}",
-                hint=f"rename it first: rename_schema('{parallel}', '{parallel}_2')",
-            )
+            filled[parallel] = there[0]
+    if not filled:
+        return
+    names = ", ".join(f"{parallel} (holds {table})" for parallel, table in filled.items())
+    raise DestinationNotEmpty(
+        f"{names} {verb(len(filled), 'was', 'were')} filled anew, where tables are to go back to",
+        hint="rename first: "
+        + "; ".join(f"rename_schema('{parallel}', '{parallel}_2')" for parallel in filled),
+        context={"schemas": list(filled)},
+    )
 
 
 def _find(session: Session, wanted: Mapping[str, str] | str) -> Journal:
