@@ -21,19 +21,23 @@ def states(diary: Path) -> list[State]:
         if "begun" in entry:
             begun = entry["begun"]
         elif "done" in entry:
-            state, begun = _after(state, entry["done"]), None
-    return [state] if begun is None else [state, _after(state, begun)]
+            _do(state, entry["done"])
+            begun = None
+    if begun is None:
+        return [state]
+    other = {table: dict(rows) for table, rows in state.items()}
+    _do(other, begun)
+    return [state, other]
 
 
-def _after(state: State, entry: dict[str, Any]) -> State:
-    new = {table: dict(rows) for table, rows in state.items()}
+def _do(state: State, entry: dict[str, Any]) -> None:
     key = entry["key"]
     if entry["what"] == "delete":
         for table in TABLES[1:]:
-            new[table].pop(key, None)
+            state[table].pop(key, None)
     elif entry["what"] == "populate":
-        new["spectrum"].update(dict.fromkeys(new["recording"], True))
+        state["spectrum"].update(dict.fromkeys(state["recording"], True))
     else:
         # An update names what it changes; the rest stays.
-        new[entry["what"]][key] = {**new[entry["what"]].get(key, {}), **entry["row"]}
-    return new
+        rows = state[entry["what"]]
+        rows[key] = {**rows.get(key, {}), **entry["row"]}
