@@ -79,22 +79,13 @@ def _step(what: str, do: Callable[[], object]) -> None:
 
 
 def _build() -> None:
-    if shutil.which("cargo") is None:
-        raise InstallError(
-            "the engine is built from Rust, and cargo is not there: https://rustup.rs"
-        )
     cache = environments.cache_folder()
     target = os.environ.get("CARGO_TARGET_DIR", str(cache / "target"))
     if not (Path(target) / "debug").is_dir():
         print("Building the engine; three minutes the first time, on two cores.", flush=True)
-    # Most of it needs no Python, and is built while the tools are fetched.
-    _run(["cargo", "build", "--quiet", "--package", "datajoint-migrate-core"], target)
     tools = environments.python(TOOLS).parent
-    _run([str(tools / "maturin"), "develop", "--quiet"], target, VIRTUAL_ENV=str(tools.parent))
-
-
-def _run(words: list[str], target: str, **more: str) -> None:
-    environment = {**os.environ, "CARGO_TARGET_DIR": target, **more}
+    environment = {**os.environ, "CARGO_TARGET_DIR": target, "VIRTUAL_ENV": str(tools.parent)}
+    words = [str(tools / "maturin"), "develop", "--quiet"]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
