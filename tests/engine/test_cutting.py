@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from conftest import SOAK, drop
-from datajoint_migrate import MigrationError, _core, compare_query_results
+from datajoint_migrate import MigrationError, _core, compare_query_results, copy_table_data
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
 from generated import VALUES
@@ -195,3 +195,28 @@ def test_any_key_is_cut_walked_and_resumed(server: Server) -> None:
             holds()
         finally:
             drop(server, OLD, NEW)
+
+
+@pytest.mark.parametrize("origin", ["mysql", "mariadb"])
+def test_between_the_year_0_and_others_no_bound_is_a_number_that_is_no_year(
+    mysql: Server, origin: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `year < 951` MySQL says that it is never so."""
+    source: Server = request.getfixturevalue(origin)
+    for server, schema in ((source, OLD), (mysql, NEW)):
+        drop(server, schema)
+        server.sql(
+            f"CREATE DATABASE {schema};"
+            f"CREATE TABLE {schema}.t (y year, k int, PRIMARY KEY (y, k)) ENGINE=InnoDB"
+        )
+    years = ", ".join(f"({year}, {k})" for year in (0, 1901, 1902, 2155) for k in range(40))
+    source.sql(f"INSERT INTO {OLD}.t VALUES {years}; ANALYZE TABLE {OLD}.t")
+    monkeypatch.setattr(LIMITS, "chunk_bytes", 200)
+    try:
+        ends = {"connection": source.url, "dest_connection": mysql.url}
+        assert copy_table_data(OLD, NEW, "t", **ends)["rows_copied"] == 160
+        compared = compare_query_results(OLD, NEW, "t", **ends)
+        assert (compared["match"], compared["row_count"]) == (True, 160)
+    finally:
+        drop(source, OLD)
+        drop(mysql, NEW)

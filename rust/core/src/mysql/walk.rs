@@ -32,6 +32,8 @@ struct KeyColumn {
     charset: String,
     /// Its values are digits, and must stay a number when they become a literal.
     decimal: bool,
+    /// Not every number between two of its values can be one: to `MySQL` no year is less than 951, which is none itself.
+    sparse: bool,
 }
 
 /// Walks a table's key.
@@ -95,6 +97,7 @@ impl Walk {
                         ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL
                     ),
                     charset: charset_of(&charsets, column.character_set(), name)?,
+                    sparse: column.column_type() == ColumnType::MYSQL_TYPE_YEAR,
                 });
             }
         }
@@ -386,9 +389,9 @@ impl Walk {
     }
 
     /// Whether an estimate for a range says how long its chunk is: nothing filters the rows, and the range optimiser
-    /// sees the key's own columns.
+    /// sees the key's own columns, whose values can be halved.
     pub(super) fn is_estimable(&self) -> bool {
-        self.filter.is_none() && self.key.iter().all(|column| !column.by_number)
+        self.filter.is_none() && self.key.iter().all(|column| !column.by_number && !column.sparse)
     }
 
     /// How many rows of the chunk the server expects, if it says.
@@ -481,6 +484,7 @@ mod tests {
             by_number: false,
             charset: "binary".into(),
             decimal: false,
+            sparse: false,
         });
         let from = "`x`.`t` AS s".to_owned();
         let place = "x.t".to_owned();
