@@ -22,7 +22,6 @@ import s3
 from server_programs import InstallError, programs
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = "dev"
 DEMO = ("0.14.6", "2.3.5")
 
 
@@ -31,14 +30,15 @@ def main(words: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     everything = words == ["all"]
-    names = [name for name in environments.REQUIREMENTS if name != TOOLS] if everything else DEMO
+    names = [name for name in environments.REQUIREMENTS if name != "dev"] if everything else DEMO
     kinds = ("mysql", "mariadb") if everything else ("mysql",)
     if shutil.which("cargo") is None:
         print("The engine is built from Rust: install cargo (https://rustup.rs).", file=sys.stderr)
         return 1
     try:
+        _step("Python environment of the tools", lambda: environments.python("dev"))
         # What is fetched waits for the network, what is built for the processor.
-        fetching = _Fetching([TOOLS, *names], kinds)
+        fetching = _Fetching(names, kinds)
         fetching.start()
         _step("The engine, built from Rust", _build)
         fetching.join()
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
 
 
 class _Fetching(threading.Thread):
-    def __init__(self, names: list[str], kinds: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...] | list[str], kinds: tuple[str, ...]) -> None:
         super().__init__(daemon=True)
         self.names, self.kinds = names, kinds
         self.failed: InstallError | subprocess.CalledProcessError | None = None
@@ -61,7 +61,7 @@ class _Fetching(threading.Thread):
     def run(self) -> None:
         try:
             for name in self.names:
-                what = f"Python environment {'of the tools' if name == TOOLS else name}"
+                what = f"Python environment {name}"
                 _step(what, lambda name=name: environments.python(name))  # type: ignore[misc]
             for kind in self.kinds:
                 _step(f"The server: {kind}", lambda kind=kind: programs(kind))  # type: ignore[misc]
@@ -79,12 +79,12 @@ def _step(what: str, do: Callable[[], object]) -> None:
 
 
 def _build() -> None:
+    tools = environments.python("dev").parent
     cache = environments.cache_folder()
     target = os.environ.get("CARGO_TARGET_DIR", str(cache / "target"))
+    environment = {**os.environ, "CARGO_TARGET_DIR": target, "VIRTUAL_ENV": str(tools.parent)}
     if not (Path(target) / "debug").is_dir():
         print("Building the engine; three minutes the first time, on two cores.", flush=True)
-    tools = environments.python(TOOLS).parent
-    environment = {**os.environ, "CARGO_TARGET_DIR": target, "VIRTUAL_ENV": str(tools.parent)}
     words = [str(tools / "maturin"), "develop", "--quiet"]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -65,7 +65,6 @@ def test_the_first_build_says_what_it_is_before_it_begins(
         return subprocess.CompletedProcess(words, 0, "", "")
 
     monkeypatch.setattr(prepare.subprocess, "run", run)
-    monkeypatch.setattr(prepare.environments, "python", lambda _: tmp_path / "bin" / "python")
     prepare._build()
     (tmp_path / "target" / "debug").mkdir(parents=True)
     prepare._build()
