@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         if fetching.failed:
             raise fetching.failed
         if everything:
-            _step("An S3 service, built from Rust (two minutes the first time)", s3.program)
+            _step("An S3 service, built from Rust (a minute the first time)", s3.program)
     except (InstallError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -94,11 +94,20 @@ def program() -> Path:
                     [
                         *("cargo", "install", "s3s-fs", "--version", VERSION, "--locked"),
                         *("--quiet", "--features", "binary", "--root", str(home)),
+                        *_built_soon(),
                     ],
                     env={**os.environ, "CARGO_TARGET_DIR": target},
                     check=True,
                 )
     return found
+
+
+def _built_soon() -> list[str]:
+    """Only what sees every byte is optimised: the build takes less than half of the time."""
+    levels = ["profile.release.opt-level=0"]
+    for crate in ("crc-fast", "md-5", "memchr", "sha2"):
+        levels.append(f"profile.release.package.{crate}.opt-level=3")
+    return [word for level in levels for word in ("--config", level)]
 
 
 @contextmanager
