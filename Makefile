@@ -10,6 +10,9 @@ VENV := $(CACHE)/venv-dev
 export DATAJOINT_MIGRATE_CACHE := $(CACHE)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export VIRTUAL_ENV := $(VENV)
+# Clients and tests are compiled once, outside the checkout, also where the shell forbids it.
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help build wheel docs demo lint quick test soak bench
 
