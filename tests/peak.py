@@ -9,16 +9,18 @@ import sys
 from typing import Any
 
 # What connections, batches and the interpreter take beside the rows.
-BESIDE = 40 << 20
+BESIDE = 30 << 20
 
-# Runs a function in a process of its own, and prints by how much the most that it held grew.
+# Runs a function in a process of its own, and prints by how much the most that it held grew,
+# without the pages of the program itself: of those an engine that is not optimised has more.
 PEAK = """
 import json, sys
 import datajoint_migrate, mysql.connector
 from datajoint_migrate.limits import LIMITS
 def most():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+    held, program = (int(lines[name].split()[0]) << 10 for name in ("VmHWM", "RssFile"))
+    return held - program
 limits, name, args, named = json.load(sys.stdin)
 for limit, value in limits.items():
     setattr(LIMITS, limit, value)

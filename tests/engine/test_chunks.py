@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from conftest import Fresh
+from datajoint_migrate import scan
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.verbs.backup.archive import check_backup, write_archive
@@ -79,12 +81,33 @@ def test_statistics_that_are_wrong_make_no_chunk_of_everything(
     assert max(sizes) < ROWS / 10
 
 
-def fill(server: Server, values: str) -> None:
-    """`ROWS` rows, n from 0 on."""
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_finds_the_chunks_of_many_rows_reads_few_of_them(
+    mysql: Server, fresh: Fresh, lanes: int
+) -> None:
+    rows = 120_000
+    fresh(mysql, SCHEMA)
+    mysql.sql(f"CREATE DATABASE {SCHEMA}; CREATE TABLE {SCHEMA}.t (a int PRIMARY KEY, x char(64))")
+    fill(mysql, "n", rows)
+    mysql.sql(f"ANALYZE TABLE {SCHEMA}.t")
+    before = rows_read(mysql)
+    stream = scan(SCHEMA, "t", connection=mysql.url, lanes=lanes)
+    assert pa.RecordBatchReader.from_stream(stream).read_all().num_rows == rows
+    assert rows <= rows_read(mysql) - before < 1.1 * rows
+
+
+def rows_read(server: Server) -> int:
+    """How many rows InnoDB has read since the server began."""
+    ((_, read),) = server.sql("SHOW GLOBAL STATUS LIKE 'Innodb_rows_read'")
+    return int(str(read))
+
+
+def fill(server: Server, values: str, rows: int = ROWS) -> None:
+    """`rows` rows, n from 0 on."""
     depth = "cte_max_recursion_depth" if server.kind == "mysql" else "max_recursive_iterations"
     server.sql(
         f"SET {depth} = 1000000; INSERT INTO {SCHEMA}.t WITH RECURSIVE s (n) AS"
-        f" (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {ROWS - 1})"
+        f" (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < {rows - 1})"
         f" SELECT {values}, SHA2(n, 256) FROM s"
     )
 

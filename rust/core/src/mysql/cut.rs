@@ -12,6 +12,8 @@ use crate::error::Result;
 
 /// An estimate is never above half of what the table is thought to have: with fewer chunks it says nothing.
 const FEWEST_CHUNKS: u64 = 4;
+/// A table of so many rows is rather cut into more chunks than it needs than counted.
+const MANY_ROWS: u64 = 100_000;
 /// A range is halved that often before its rows are counted after all.
 const MOST_CUTS: usize = 64;
 
@@ -48,7 +50,7 @@ impl Cuts {
             self.state = begin(walk, connection, rest, rows)?;
         }
         if let State::Leaping { rows: all, last, ahead } = &mut self.state {
-            if *all > FEWEST_CHUNKS * rows {
+            if let Some(rows) = leapable(*all, rows) {
                 return leap(walk, connection, rest, rows, last, ahead);
             }
             ahead.clear();
@@ -57,13 +59,19 @@ impl Cuts {
     }
 }
 
+/// How many rows a chunk has by leaps, of a table of `all` where `wanted` are wanted; nothing if they are to be counted.
+fn leapable(all: u64, wanted: u64) -> Option<u64> {
+    let rows = if all < MANY_ROWS { wanted } else { wanted.min(all / (FEWEST_CHUNKS + 1)) };
+    (all > FEWEST_CHUNKS * rows).then_some(rows)
+}
+
 fn begin(walk: &Walk, connection: &mut Connection, rest: &Chunk, wanted: u64) -> Result<State> {
     let all = Chunk::default();
     if rest.upper.is_some() || !walk.is_estimable() {
         return Ok(State::Counting);
     }
     let Some(rows) = walk.estimate(connection, &all)? else { return Ok(State::Counting) };
-    if rows <= FEWEST_CHUNKS * wanted {
+    if leapable(rows, wanted).is_none() {
         return Ok(State::Counting);
     }
     let (first, last) = (walk.edge(connection, &all, false)?, walk.edge(connection, &all, true)?);
@@ -150,6 +158,20 @@ mod tests {
         let most = vec![number("0"), number("18446744073709551614")];
         let all = vec![number("0"), number("18446744073709551615")];
         assert_eq!(middle(&most, &all), Some(all));
+    }
+
+    #[test]
+    fn a_table_of_many_rows_is_never_counted() {
+        let cases = [
+            (99_999, 20_000, Some(20_000)),
+            (99_999, 25_000, None),
+            (100_000, 250_000, Some(20_000)),
+            (1_000_000, 250_000, Some(200_000)),
+            (2_000_000, 250_000, Some(250_000)),
+        ];
+        for (all, wanted, rows) in cases {
+            assert_eq!(leapable(all, wanted), rows, "{all} rows, {wanted} wanted");
+        }
     }
 
     #[test]
