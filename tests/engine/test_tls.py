@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,21 @@ def certified(
     server.stop()
 
 
-def both_clients(url: str) -> None:
-    """Connect with Python's sessions and with the engine."""
-    server = resolve(url)
-    with server.session() as session:
+def by_python(url: str) -> None:
+    with resolve(url).session() as session:
         assert session.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'")[0][1]
+
+
+def by_the_engine(url: str) -> None:
+    server = resolve(url)
     plan = {"source": server.spec(), "schema": "information_schema", "table": "ENGINES"}
     assert pa.RecordBatchReader.from_stream(_core.scan({**plan, "columns": ["ENGINE"]})).read_all()
+
+
+def both_clients(url: str) -> None:
+    """Connect with Python's sessions and with the engine."""
+    by_python(url)
+    by_the_engine(url)
 
 
 def refusals(url: str) -> list[ConnectionFailed]:
@@ -110,6 +118,31 @@ def test_a_wrong_authority_a_wrong_name_and_an_expired_certificate_are_refused(
         assert error.code == "DJM-1104"
         assert "expired" in error.message.lower()
     certified.present(certificates.signed(folder, "good", ours, HERE))
+
+
+@pytest.mark.parametrize("client", [by_python, by_the_engine])
+def test_a_server_proves_who_it_is_once(
+    certified: Certified, client: Callable[[str], None], tmp_path: Path
+) -> None:
+    """The proof costs it more than the rest of a login; a call has dozens of sessions."""
+    ca = shutil.copy(certified.authority.cert, tmp_path / "ca.pem")
+    url = certified.url(ssl_mode="verify-identity", ssl_ca=ca)
+    certified.present(certificates.signed(certified.folder, "good", certified.authority, HERE))
+
+    def redeemed() -> int:
+        count = certified.server.sql("SHOW GLOBAL STATUS LIKE 'Ssl_session_cache_hits'")[0][1]
+        return int(count or 0)
+
+    client(url)
+    before = redeemed()
+    client(url)
+    # MariaDB gives no tickets.
+    assert (redeemed() > before) == (certified.server.kind == "mysql")
+    # Whom the file named before is no matter now.
+    shutil.copy(certified.stranger.cert, ca)
+    with pytest.raises(ConnectionFailed) as caught:
+        client(url)
+    assert caught.value.code == "DJM-1104"
 
 
 def test_no_session_reads_the_authorities_of_the_system(
@@ -164,7 +197,8 @@ def test_an_account_that_demands_a_certificate_gets_one(certified: Certified) ->
     for error in refusals(address):
         assert error.code in ("DJM-1101", "DJM-1102")
         assert "Access denied" in error.message
-    both_clients(f"{address}&ssl-cert={client.cert}&ssl-key={client.key}")
+    for _ in range(2):
+        both_clients(f"{address}&ssl-cert={client.cert}&ssl-key={client.key}")
 
 
 def connections(server: Server) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from mysql.connector.connection import MySQLConnection
@@ -14,6 +15,8 @@ from mysql.connector.errors import InterfaceError
 from datajoint_migrate.catalog.logins import Authenticator
 
 SSL_ERROR = 2026
+# More servers than one process meets; so many keep their tickets.
+SERVERS = 64
 
 
 class Connector(MySQLConnection):
@@ -47,22 +50,55 @@ class Connector(MySQLConnection):
             raise InterfaceError(
                 "the server offers no TLS, but ssl_mode asks for it", errno=SSL_ERROR
             )
-        cast(Any, self._socket).build_ssl_context = _context
+        cast(Any, self._socket).build_ssl_context = self._context
         self._authenticator = Authenticator(self._of)
-        return super()._do_auth(*args, **kwargs)
+        done = super()._do_auth(*args, **kwargs)
+        line = self._socket.sock if self._socket else None
+        if isinstance(line, ssl.SSLSocket) and isinstance(line.context, _Shared):
+            line.context.ticket = line.session
+        return done
+
+    def _context(self, **options: Any) -> _Shared:
+        files = [options[name] for name in ("ssl_ca", "ssl_cert", "ssl_key")]
+        verified = bool(options["ssl_verify_cert"]), bool(options["ssl_verify_identity"])
+        try:
+            # By what the files say now, for they may be exchanged.
+            said = [Path(name).read_bytes() if name else b"" for name in files]
+            known = (self._of["host"], self._of["port"], verified, *files, *said)
+            found = _shared.get(known) or _trusting(files, *verified)
+        except OSError as error:
+            raise InterfaceError(f"a certificate cannot be read: {error}", SSL_ERROR) from error
+        if len(_shared) >= SERVERS:
+            _shared.clear()
+        _shared[known] = found
+        return found
 
 
-def _context(**options: Any) -> ssl.SSLContext:
+class _Shared(ssl.SSLContext):
+    """What the sessions of this process with one server share: whom they trust, and a ticket.
+
+    The ticket of one spares the next the proof of who answers; only who has proved it before can
+    redeem it.
+    """
+
+    ticket: ssl.SSLSession | None = None
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*args, **kwargs | {"session": self.ticket})
+
+
+_shared: dict[tuple[Any, ...], _Shared] = {}
+
+
+def _trusting(files: list[str | None], signed: bool, named: bool) -> _Shared:
     """Without the authorities of the system: reading them takes longer than the rest of a login."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made = _Shared(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.check_hostname = bool(options["ssl_verify_identity"])
-    made.verify_mode = ssl.CERT_REQUIRED if options["ssl_verify_cert"] else ssl.CERT_NONE
-    try:
-        if options["ssl_ca"]:
-            made.load_verify_locations(options["ssl_ca"])
-        if options["ssl_cert"]:
-            made.load_cert_chain(options["ssl_cert"], options["ssl_key"])
-    except OSError as error:
-        raise InterfaceError(f"a certificate cannot be read: {error}", SSL_ERROR) from error
+    made.check_hostname = named
+    made.verify_mode = ssl.CERT_REQUIRED if signed else ssl.CERT_NONE
+    authorities, certificate, key = files
+    if authorities:
+        made.load_verify_locations(authorities)
+    if certificate:
+        made.load_cert_chain(certificate, key)
     return made

@@ -25,7 +25,7 @@ const UTF8MB4_GENERAL_CI: u8 = 45;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much a connection is protected: the modes of `MySQL`'s own clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SslMode {
     /// Never encrypted.
