@@ -2,7 +2,6 @@
 //! carries FLOAT whole.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
@@ -46,8 +45,8 @@ pub struct Connection {
     capabilities: CapabilityFlags,
     /// The prepared statement whose rows were read last; closed before the next command.
     statement: Option<[u8; 4]>,
-    /// The character set behind each collation number, once somebody has asked.
-    pub(super) charsets: Option<Arc<HashMap<u16, String>>>,
+    /// The character set behind each collation number that was asked for.
+    pub(super) charsets: HashMap<u16, String>,
     /// Statements read tables by one thread of the server's, not by several.
     pub(crate) reads_alone: bool,
 }
@@ -60,7 +59,8 @@ impl Connection {
         id: u32,
         capabilities: CapabilityFlags,
     ) -> Self {
-        Self { wire, server, version, id, capabilities, statement: None, charsets: None, reads_alone: false }
+        let charsets = HashMap::new();
+        Self { wire, server, version, id, capabilities, statement: None, charsets, reads_alone: false }
     }
 
     pub(super) fn judge_silence(&mut self) -> Result<()> {

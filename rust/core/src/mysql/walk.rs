@@ -13,7 +13,7 @@ use arrow_schema::{DataType, TimeUnit};
 use data_encoding::HEXLOWER;
 use mysql_common::constants::{ColumnFlags, ColumnType};
 
-use super::charsets::{charset_of, charsets};
+use super::charsets::charsets;
 use super::chunk::{Bound, Chunk, KeyValue, order, shown};
 use super::decode::Audience;
 use super::names::{qualified, quote};
@@ -85,8 +85,8 @@ impl Walk {
                 format!("SELECT {} FROM {} AS s LIMIT 0", names.join(", "), qualified(of.schema, of.table));
             let columns = connection.open_binary(&probe)?;
             while connection.row()?.is_some() {}
-            let charsets = charsets(connection)?;
-            for (name, column) in names.iter().zip(&columns) {
+            let charsets = charsets(connection, &columns)?;
+            for ((name, column), charset) in names.iter().zip(&columns).zip(charsets) {
                 let by_number = column.column_type() == ColumnType::MYSQL_TYPE_BIT
                     || column.flags().intersects(ColumnFlags::ENUM_FLAG | ColumnFlags::SET_FLAG);
                 key.push(KeyColumn {
@@ -96,7 +96,7 @@ impl Walk {
                         column.column_type(),
                         ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL
                     ),
-                    charset: charset_of(&charsets, column.character_set(), name)?,
+                    charset,
                     sparse: column.column_type() == ColumnType::MYSQL_TYPE_YEAR,
                 });
             }

@@ -6,7 +6,7 @@ use super::column::Column;
 use super::{Load, MAX_STATEMENT, PIECE, Store};
 use crate::error::{Kind, Result};
 use crate::mysql::Connection;
-use crate::mysql::charsets::{charset_of, charsets};
+use crate::mysql::charsets::charsets;
 use crate::mysql::query::Done;
 
 /// What is done with a statement of which a piece is written: whoever sends it takes it out of the buffer.
@@ -183,14 +183,12 @@ pub(super) fn introducers(
 ) -> Result<Vec<String>> {
     let columns = connection.open_binary(&format!("SELECT {} FROM {target} LIMIT 0", names.join(", ")))?;
     while connection.row()?.is_some() {}
-    let charsets = charsets(connection)?;
-    columns
-        .iter()
-        .map(|column| match column.column_type() {
-            ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL => Ok(String::new()),
-            _ => Ok(format!("_{}", charset_of(&charsets, column.character_set(), &column.name_str())?)),
-        })
-        .collect()
+    let charsets = charsets(connection, &columns)?;
+    let each = columns.iter().zip(charsets).map(|(column, charset)| match column.column_type() {
+        ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL => String::new(),
+        _ => format!("_{charset}"),
+    });
+    Ok(each.collect())
 }
 
 fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
