@@ -23,6 +23,7 @@ from datajoint_migrate import (
 )
 from datajoint_migrate.verbs.move import promote as module
 from environments import python
+from faulty import faulty
 from program import program
 from promoting import client, literal, objects, packed, seen, table
 from s3 import Bucket
@@ -386,19 +387,22 @@ def test_the_collector_finds_no_orphan_of_whatever_a_column_became(
 def test_equal_values_are_one_file_that_is_counted_once(
     mysql: Server, fresh: Fresh, store: dict[str, Any], bucket: Bucket
 ) -> None:
-    stores = {**store, "bucket": bucket.spec("lab/data")}
-    for to in ("blob@raw", "blob@bucket"):
-        fresh(mysql, SCHEMA)
-        table(mysql, SCHEMA, [packed(1.0)])
-        mysql.sql(
-            "SET SESSION cte_max_recursion_depth = 20000;"
-            f"INSERT INTO {SCHEMA}.session WITH RECURSIVE r AS (SELECT 1 n UNION ALL SELECT n + 1"
-            f" FROM r WHERE n < 9999) SELECT n, CONCAT({literal(packed(1.0)[:-1])}, CHAR(n MOD 7))"
-            " FROM r"
-        )
-        done = promote(SCHEMA, "session", "signal", to, stores=stores, connection=mysql.url)
-        there = len(objects(root(store))) if to == "blob@raw" else len(bucket.objects())
-        assert (done["rows_promoted"], done["files_written"], there) == (10_000, 8, 8)
+    with faulty(bucket.service.endpoint, lambda *_: None) as proxy:
+        stores = {**store, "bucket": bucket.spec("lab/data", proxy.endpoint)}
+        for to in ("blob@raw", "blob@bucket"):
+            fresh(mysql, SCHEMA)
+            table(mysql, SCHEMA, [packed(1.0)])
+            mysql.sql(
+                "SET SESSION cte_max_recursion_depth = 20000;"
+                f"INSERT INTO {SCHEMA}.session WITH RECURSIVE r AS (SELECT 1 n UNION ALL"
+                " SELECT n + 1 FROM r WHERE n < 9999) SELECT n,"
+                f" CONCAT({literal(packed(1.0)[:-1])}, CHAR(n MOD 7)) FROM r"
+            )
+            done = promote(SCHEMA, "session", "signal", to, stores=stores, connection=mysql.url)
+            there = len(objects(root(store))) if to == "blob@raw" else len(bucket.objects())
+            assert (done["rows_promoted"], done["files_written"], there) == (10_000, 8, 8)
+        # Whether each is there, its bytes, and what it holds; not for every row.
+        assert proxy.requests < 200
 
 
 def test_a_store_whose_folders_the_collector_does_not_look_into_is_named(

@@ -37,12 +37,11 @@ use crate::river::steady::Steady;
 use crate::run::lanes::run;
 use crate::run::progress::Progress;
 use crate::run::throttle::Limits;
-use crate::stores::folder::Pending;
 use crate::stores::whole::{IN_MEMORY, Making, Whole};
 
 pub(in crate::verbs) use writer::Writer;
 pub use writer::{Becomes, TargetPlan};
-use writer::{LOST, Made, Seen};
+use writer::{LOST, Made, Seen, Unproved};
 
 /// Rows of a chunk that is filled in one transaction: small, because others use the table.
 const MOST_ROWS: u64 = 2_000;
@@ -347,7 +346,7 @@ struct Doing {
     /// The keys of rows, and in the same order what names their objects.
     keys: Vec<RecordBatch>,
     made: Vec<Made>,
-    pending: Pending,
+    unproved: Unproved,
     /// Rows whose values are too long to be read with the others.
     long: Vec<Long>,
     row: usize,
@@ -376,7 +375,7 @@ impl Job<'_> {
             seen: PromoteSummary::default(),
             keys: Vec::new(),
             made: Vec::new(),
-            pending: Pending::of(self.lanes),
+            unproved: Unproved::of(self.lanes),
             long: Vec::new(),
             row: 0,
         };
@@ -403,7 +402,7 @@ impl Job<'_> {
             }
         }
         let Some(into) = &plan.into else { return Ok((doing.seen, 0)) };
-        self.writer.prove(&mut doing.made, &mut doing.pending)?;
+        self.writer.prove(&doing.made, &mut doing.unproved)?;
         let promoted = if doing.made.is_empty() { 0 } else { self.fill(lane, &doing, into, &within)? };
         Ok((doing.seen, promoted))
     }
@@ -492,7 +491,7 @@ impl Job<'_> {
 
     fn value(&self, doing: &mut Doing, value: &mut Whole<'_>, at: Spot<'_>) -> Result<Option<Made>> {
         let parts = self.plan.parts.iter().zip(at.texts).map(|(part, text)| part.spell(text));
-        let seen = self.writer.write(value, &parts.collect::<Vec<_>>(), &mut doing.pending)?;
+        let seen = self.writer.write(value, &parts.collect::<Vec<_>>(), &mut doing.unproved)?;
         let all = &mut doing.seen;
         match seen {
             Seen::Refused { kind, why } => {

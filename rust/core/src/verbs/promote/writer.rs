@@ -1,10 +1,10 @@
 //! One value at a time: what it is, the object it becomes, and the proof that the object holds it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, ArrayRef, LargeBinaryArray};
 use data_encoding::HEXLOWER;
@@ -30,6 +30,9 @@ const MISSING: &str = "missing or damaged object";
 const OTHER: &str = "another value";
 /// Of an object that a row names, where the old value is about to go.
 pub(super) const LOST: &str = "lost object";
+
+/// Of so many values, or a chunk more, it is remembered that their objects are there; some megabytes.
+const REMEMBERED: usize = 100_000;
 
 /// What values become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -83,6 +86,24 @@ pub(in crate::verbs) struct Writer {
     destination: Option<Opened>,
     sources: HashMap<String, Opened>,
     written: AtomicU64,
+    /// Values whose objects this run has read back: equal ones need not be written and read again.
+    proved: Mutex<HashSet<Value>>,
+}
+
+/// The MD5 of a value, and its size.
+type Value = ([u8; 16], u64);
+
+/// What was written and is not read back yet.
+pub(super) struct Unproved {
+    pending: Pending,
+    values: HashSet<Value>,
+}
+
+impl Unproved {
+    /// For one of `lanes`.
+    pub(super) fn of(lanes: usize) -> Self {
+        Self { pending: Pending::of(lanes), values: HashSet::new() }
+    }
 }
 
 /// An object, and what it has to hold.
@@ -94,7 +115,9 @@ pub(super) struct Made {
 
 enum Holds {
     Array(Box<Converted>),
-    Bytes([u8; 16]),
+    Bytes(Value),
+    /// What another value holds that is proved, or is read back with these.
+    Same,
 }
 
 pub(super) enum Seen {
@@ -110,7 +133,8 @@ impl Writer {
         }
         let sources = plan.sources.iter().map(|(name, spec)| Ok((name.clone(), Opened::open(spec)?)));
         let sources = sources.collect::<Result<_>>()?;
-        Ok(Self { plan: plan.clone(), destination, sources, written: AtomicU64::new(0) })
+        let proved = Mutex::default();
+        Ok(Self { plan: plan.clone(), destination, sources, written: AtomicU64::new(0), proved })
     }
 
     /// How many objects were written that were not there.
@@ -124,7 +148,7 @@ impl Writer {
             return Err(Kind::Internal("a column is missing".into()).into());
         };
         let (values, rest) = (text(values)?, rest.iter().map(text).collect::<Result<Vec<_>>>()?);
-        let mut pending = Pending::of(LANES);
+        let mut unproved = Unproved::of(LANES);
         let mut made = Vec::new();
         for row in 0..values.len() {
             if values.is_null(row) {
@@ -133,7 +157,7 @@ impl Writer {
             let texts = rest.iter().map(|part| utf8(part.value(row)));
             let names: Vec<_> = parts.iter().zip(texts).map(|(part, text)| part.spell(&text)).collect();
             let mut value = Whole::Memory(Cow::Borrowed(values.value(row)));
-            match self.write(&mut value, &names, &mut pending)? {
+            match self.write(&mut value, &names, &mut unproved)? {
                 Seen::Good { made: Some(one), .. } => made.push(one),
                 Seen::Good { .. } => return Err(Kind::Internal("an object that was not made".into()).into()),
                 Seen::Refused { kind, why } => {
@@ -141,7 +165,7 @@ impl Writer {
                 }
             }
         }
-        self.prove(&mut made, &mut pending)?;
+        self.prove(&made, &mut unproved)?;
         let mut made = made.iter();
         let json = (0..values.len())
             .map(|row| if values.is_null(row) { None } else { made.next().map(|one| one.json.as_bytes()) });
@@ -153,11 +177,11 @@ impl Writer {
         &self,
         value: &mut Whole<'_>,
         parts: &[String],
-        pending: &mut Pending,
+        unproved: &mut Unproved,
     ) -> Result<Seen> {
         match self.source(value)? {
-            Ok(Some(mut object)) => self.write_bytes(&mut object, parts, pending),
-            Ok(None) => self.write_bytes(value, parts, pending),
+            Ok(Some(mut object)) => self.write_bytes(&mut object, parts, unproved),
+            Ok(None) => self.write_bytes(value, parts, unproved),
             Err(why) => Ok(Seen::Refused { kind: MISSING.into(), why }),
         }
     }
@@ -167,7 +191,7 @@ impl Writer {
         if self.plan.is_stored() { Ok(self.stored(value)?.map(Some)) } else { Ok(Ok(None)) }
     }
 
-    fn write_bytes(&self, value: &mut Whole<'_>, parts: &[String], pending: &mut Pending) -> Result<Seen> {
+    fn write_bytes(&self, value: &mut Whole<'_>, parts: &[String], unproved: &mut Unproved) -> Result<Seen> {
         let bytes_in = value.size();
         if self.plan.becomes == Becomes::Bytes {
             let mut made = None;
@@ -175,10 +199,15 @@ impl Writer {
                 let md5 = value.md5().map_err(unreadable)?;
                 let plan = &self.plan;
                 let path = hash_path(&plan.folder, &md5, &plan.subfolding, &plan.suffix);
-                destination.store.make(&path, value, pending)?;
-                self.count(pending);
+                let holds = if self.is_proved((md5, bytes_in)) || !unproved.values.insert((md5, bytes_in)) {
+                    Holds::Same
+                } else {
+                    destination.store.make(&path, value, &mut unproved.pending)?;
+                    self.count(unproved);
+                    Holds::Bytes((md5, bytes_in))
+                };
                 let json = hash_json(&path, &plan.store, &plan.schema, bytes_in, &md5).to_string();
-                made = Some(Made { json, path, holds: Holds::Bytes(md5) });
+                made = Some(Made { json, path, holds });
             }
             let kind = "bytes".to_owned();
             return Ok(Seen::Good { kind, dtype: None, bytes_in, bytes_out: bytes_in, made });
@@ -196,8 +225,8 @@ impl Writer {
         };
         let (mut file, md5) = making.finish();
         let path = array_path(&self.plan.folder, parts, &self.plan.attribute, &md5);
-        destination.store.make(&path, &mut file, pending)?;
-        self.count(pending);
+        destination.store.make(&path, &mut file, &mut unproved.pending)?;
+        self.count(unproved);
         let json = array_json(&path, &self.plan.store, dtype, &converted.header.shape, file.size(), &md5)
             .to_string();
         Ok(Seen::Good {
@@ -254,8 +283,12 @@ impl Writer {
         Ok(word("hash") == Some(&hash) && file.is_some_and(|file| file.starts_with(&hash)))
     }
 
-    fn count(&self, pending: &mut Pending) {
-        self.written.fetch_add(pending.take_made(), Ordering::Relaxed);
+    fn count(&self, unproved: &mut Unproved) {
+        self.written.fetch_add(unproved.pending.take_made(), Ordering::Relaxed);
+    }
+
+    fn is_proved(&self, value: Value) -> bool {
+        self.proved.lock().unwrap_or_else(PoisonError::into_inner).contains(&value)
     }
 
     /// The object that a row's JSON names, proved by its hash; else what is wrong with it.
@@ -308,22 +341,31 @@ impl Writer {
     }
 
     /// Gives all objects their names and reads each one back.
-    pub(super) fn prove(&self, made: &mut [Made], pending: &mut Pending) -> Result<()> {
+    pub(super) fn prove(&self, made: &[Made], unproved: &mut Unproved) -> Result<()> {
         let Some(destination) = &self.destination else { return Ok(()) };
         let store = &destination.store;
-        store.settle(pending)?;
-        self.count(pending);
-        made.iter().try_for_each(|made| {
-            let mut there = store.whole(&made.path)?;
+        store.settle(&mut unproved.pending)?;
+        self.count(unproved);
+        for made in made {
             let same = match &made.holds {
-                Holds::Bytes(md5) => there.md5().map_err(unreadable)? == *md5,
+                Holds::Bytes((md5, _)) => store.whole(&made.path)?.md5().map_err(unreadable)? == *md5,
                 Holds::Array(array) => {
+                    let mut there = store.whole(&made.path)?;
                     let read = npy::read(there.read().map_err(unreadable)?).map_err(unreadable)?;
                     read.is_some_and(|read| array.is(&read))
                 }
+                Holds::Same => true,
             };
-            if same { Ok(()) } else { Err(differs(store, &made.path)) }
-        })
+            if !same {
+                return Err(differs(store, &made.path));
+            }
+        }
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved.len() >= REMEMBERED {
+            proved.clear();
+        }
+        proved.extend(unproved.values.drain());
+        Ok(())
     }
 
     /// To be called at the end: makes the disk hold everything.
