@@ -17,6 +17,7 @@ from datajoint_migrate.build.building import (
 from datajoint_migrate.build.programs import STILL
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.names import MAKING
+from datajoint_migrate.catalog.programs import has_programs
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import Schema
 
@@ -28,11 +29,7 @@ def is_half_made(session: Session, there: Schema | None) -> bool:
     """Whether a schema is not there, or holds nothing, or was begun and not finished."""
     if there is None or MAKING in there.tables:
         return True
-    if there.tables or there.views or there.routines or there.triggers:
-        return False
-    return not session.query(
-        "SELECT 1 FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s LIMIT 1", (there.name,)
-    )
+    return not there.tables and not has_programs(session, there.name)
 
 
 def make_whole(

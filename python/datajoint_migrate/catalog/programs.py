@@ -69,6 +69,11 @@ def read_programs(session: Session, schema: str) -> list[Program]:
     return [*routines, *_readers_last(views), *(one for one in rest if one not in routines)]
 
 
+def has_programs(session: Session, schema: str) -> bool:
+    """Whether a schema holds any program."""
+    return bool(_listed(session, schema))
+
+
 def is_there(session: Session, program: Program) -> bool:
     """Whether its schema holds a program of its kind and name."""
     rows = _listed(session, program.schema, program.kind)

@@ -149,15 +149,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Schema:
-    """A schema with its base tables by SQL name (hidden ones included), and what else is in it."""
+    """A schema with its base tables by SQL name (hidden ones included), and the names of views."""
 
     name: str
     charset: str
     collation: str
     tables: dict[str, Table]
     views: tuple[str, ...] = ()
-    triggers: tuple[str, ...] = ()
-    routines: tuple[str, ...] = ()
     is_mariadb: bool = False
 
 
@@ -169,7 +167,7 @@ def _camel(name: str) -> str:
 
 
 def read_schema(session: Session, name: str) -> Schema:
-    """Everything about one schema: six queries, and one SHOW CREATE TABLE a table.
+    """Everything about one schema: four queries, and one SHOW CREATE TABLE a table.
 
     Raises `NotFound`, with the near misses, when the schema does not exist or is not visible to
     this user.
@@ -178,7 +176,7 @@ def read_schema(session: Session, name: str) -> Schema:
 
 
 def read_schemas(session: Session, names: Iterable[str]) -> dict[str, Schema]:
-    """Everything about several schemas, by the names that were given: the six queries are asked
+    """Everything about several schemas, by the names that were given: the four queries are asked
     once for many. Raises `NotFound` for the first that is not there."""
     names = list(dict.fromkeys(names))
     session.spell(name for name in names if session.spelt(name) == name)
@@ -241,8 +239,6 @@ def _read(session: Session, names: list[str]) -> list[Schema]:
             create=create,
             is_mariadb=session.is_mariadb,
         )
-    triggers = _names(session, "TRIGGERS", "TRIGGER_NAME", "TRIGGER_SCHEMA", names)
-    routines = _names(session, "ROUTINES", "ROUTINE_NAME", "ROUTINE_SCHEMA", names)
     return [
         Schema(
             name=name,
@@ -250,8 +246,6 @@ def _read(session: Session, names: list[str]) -> list[Schema]:
             collation=defaults[name][1],
             tables=tables[name],
             views=tuple(views[name]),
-            triggers=tuple(triggers[name]),
-            routines=tuple(routines[name]),
             is_mariadb=session.is_mariadb,
         )
         for name in names
@@ -345,21 +339,6 @@ def _indexes(session: Session, schemas: list[str]) -> dict[tuple[str, str], dict
             unique=not int(rows[0][0]),
             prefixes=tuple(column for _, column, part, _ in rows if part is not None),
         )
-    return found
-
-
-def _names(
-    session: Session, view: str, name: str, owner: str, schemas: list[str]
-) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for schema, one in of_schemas(
-        session,
-        f"SELECT {owner}, {name} FROM information_schema.{view} WHERE {{schema}}"
-        f" ORDER BY {owner}, {name}",
-        owner,
-        schemas,
-    ):
-        found[schema].append(one)
     return found
 
 

@@ -262,6 +262,18 @@ def test_a_used_name_is_refused(small: Small) -> None:
         backup_schema("bak_lab_b", "bak_lab_test", connection=small.server.url)
 
 
+def test_a_name_that_holds_nothing_but_an_event_is_used(small: Small) -> None:
+    backup(small, small.lab)
+    small.server.sql("CREATE DATABASE bak_lab_test")
+    small.server.sql(
+        "CREATE EVENT bak_lab_test.nightly ON SCHEDULE EVERY 1 DAY DISABLE DO SELECT 1"
+    )
+    with pytest.raises(DestinationNotEmpty, match="programs"):
+        backup_schema(small.lab, "bak_lab_test", connection=small.server.url)
+    with pytest.raises(DestinationNotEmpty, match="overwrite=True"):
+        restore(small, "bak_lab_b", "bak_lab_test")
+
+
 def test_a_backup_somebody_changed_is_refused(small: Small) -> None:
     backup(small, small.lab)
     small.server.sql("UPDATE bak_lab_b.mouse SET weight = 1 WHERE mouse_id = 3")

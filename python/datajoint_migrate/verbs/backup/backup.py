@@ -23,7 +23,7 @@ from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.externals import stores_tracked
 from datajoint_migrate.catalog.names import JOURNAL, POSTPONED, RECORD
 from datajoint_migrate.catalog.presence import schema_exists
-from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.programs import Program, has_programs, read_programs
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
@@ -234,7 +234,7 @@ def _look(session: Session, source: Schema, dest: str) -> tuple[Record | None, s
         return None, set()
     record = read_record(session, dest)
     if record is None:
-        if set(there.tables) - {RECORD} or there.views or there.routines:
+        if set(there.tables) - {RECORD} or has_programs(session, dest):
             raise _used(dest, "tables or programs")
         return None, set()
     if record.finished and not journal.is_open(session, dest):

@@ -19,7 +19,7 @@ from datajoint_migrate.catalog.definition import definition
 from datajoint_migrate.catalog.grants import read_grants
 from datajoint_migrate.catalog.names import JOURNAL, NAME_CHARACTERS, POSTPONED, PROGRESS, RECORD
 from datajoint_migrate.catalog.presence import has_table, schema_exists
-from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.programs import Program, has_programs, read_programs
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import Token, text_of
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
@@ -113,9 +113,9 @@ def restored(session: Session, exchange: Exchange) -> Schema:
     return there
 
 
-def is_used(there: Schema | None) -> bool:
+def is_used(session: Session, there: Schema | None) -> bool:
     """Whether a schema holds anything."""
-    return there is not None and bool(there.tables or there.views or there.routines)
+    return there is not None and (bool(there.tables) or has_programs(session, there.name))
 
 
 # -- before ---------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def plan_exchange(session: Session, exchange: Exchange, new: Schema) -> None:
             f"the destination {dest.name!r} is itself a backup", hint="choose another name"
         )
     before = exchange.old.programs if exchange.old else []
-    if dest is not None and (is_used(dest) or before):
+    if dest is not None and (is_used(session, dest) or before):
         exchange.kept = exchange.kept or _free_name(session, f"{dest.name}_before_restore")
         programs = read_programs(session, dest.name)
         names = {(program.kind, program.name) for program in programs}

@@ -113,13 +113,13 @@ def restore_schema(
         exchange = _look(ends.destination, origin, dest, working)
         if exchange is None or not _is_renamed(ends.destination, exchange):
             there = read_if_there(ends.destination, dest)
-            if is_used(there) and not origin.creates:
+            if is_used(ends.destination, there) and not origin.creates:
                 raise DestinationNotEmpty(
                     f"the backup {origin.name!r} holds no table, and {dest!r} is in use",
                     hint="choose another name: nothing replaces a schema with an empty one",
                     context={"schema": dest},
                 )
-            if is_used(there) and not overwrite:
+            if is_used(ends.destination, there) and not overwrite:
                 raise DestinationNotEmpty(
                     f"the destination {dest!r} is in use",
                     hint="choose another name, or say overwrite=True: the present schema is kept"
@@ -174,7 +174,7 @@ def _look(session: Session, origin: Origin, dest: str, working: str) -> Exchange
     exchange = read_exchange(session, working)
     there = read_if_there(session, working)
     if exchange is None:
-        if is_used(there) and not has_table(session, working, PROGRESS):
+        if is_used(session, there) and not has_table(session, working, PROGRESS):
             raise _in_the_way(working, "something else", "restore to another name")
         return None
     if (exchange.backup, exchange.dest) != (origin.name, dest):
