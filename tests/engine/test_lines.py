@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mysql.connector
 import pytest
 
 import small as pipelines
@@ -16,6 +15,7 @@ from conftest import Fresh
 from datajoint_migrate import ConnectionFailed, InternalError, migrate
 from datajoint_migrate.limits import LIMITS
 from line import Harm, Packet, Rule, line
+from people import connect
 from servers import Server
 from small import Small, unfinished
 
@@ -219,13 +219,7 @@ class Locker:
         ready.wait(10)
 
     def _hold(self, ready: threading.Event) -> None:
-        session = mysql.connector.connect(
-            host=self.server.host,
-            port=self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            use_pure=True,
-        )
+        session = connect(self.server, autocommit=False)
         cursor = session.cursor()
         cursor.execute("FLUSH TABLES WITH READ LOCK")
         ready.set()

@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import mysql.connector
-
 from conftest import Fresh
 from datajoint_migrate import migrate
 from first_served import first_served
 from line import Harm, Packet, line
+from people import connect
 from servers import Server
 
 ACCOUNTS = 50
@@ -39,13 +38,7 @@ class Writers:
         self.threads = [threading.Thread(target=self._write, args=(n,)) for n in range(2)]
 
     def _write(self, start: int) -> None:
-        session = mysql.connector.connect(
-            host=self.server.host,
-            port=self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            use_pure=True,
-        )
+        session = connect(self.server, autocommit=False)
         cursor = session.cursor()
         number = start
         while not self.stop.is_set():

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mysql.connector
 import pytest
 
 import servers
@@ -27,6 +26,7 @@ from datajoint_migrate import (
 from datajoint_migrate.catalog import session as connecting
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.limits import LIMITS
+from people import connect
 from servers import Server
 from small import Small, unfinished
 
@@ -74,13 +74,7 @@ class Other:
     """Another session on a server."""
 
     def __init__(self, server: Server) -> None:
-        self.session = mysql.connector.connect(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            use_pure=True,
-        )
+        self.session = connect(server, autocommit=False)
         self.cursor = self.session.cursor()
 
     def say(self, sql: str) -> None:
