@@ -16,6 +16,8 @@ use crate::run::progress::Progress;
 
 /// A chunk of narrow rows is no longer than this: what is read of them may be much longer than what is stored.
 const MOST_ROWS: u64 = 250_000;
+/// Fewer are not worth a lane of their own.
+pub(crate) const FEWEST_ROWS: u64 = 20_000;
 
 /// Cuts one table.
 pub struct Cutter {
@@ -117,6 +119,7 @@ impl Cutter {
 #[derive(Debug)]
 pub struct Sizes {
     chunk_bytes: u64,
+    most_rows: u64,
     expected: (u64, u64),
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -127,7 +130,14 @@ impl Sizes {
     #[must_use]
     pub fn new(chunk_bytes: u64, rows: u64, data_bytes: u64) -> Self {
         let (read, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { chunk_bytes, expected: (rows, data_bytes), rows: read, bytes }
+        Self { chunk_bytes, most_rows: MOST_ROWS, expected: (rows, data_bytes), rows: read, bytes }
+    }
+
+    /// A table that is no more than a few chunks is shared out among so many lanes.
+    #[must_use]
+    pub fn shared_by(self, lanes: usize) -> Self {
+        let share = if lanes > 1 { self.expected.0 / lanes as u64 } else { MOST_ROWS };
+        Self { most_rows: share.clamp(FEWEST_ROWS, MOST_ROWS), ..self }
     }
 
     /// Notes what was read.
@@ -160,7 +170,7 @@ impl Sizes {
     pub fn rows_with(&self, more: u64) -> u64 {
         let (rows, bytes) = self.noted();
         let read = if rows > 0 && bytes > 0 { bytes / rows } else { self.expected() };
-        rows_of(self.chunk_bytes, read + more)
+        rows_of(self.chunk_bytes, read + more).min(self.most_rows)
     }
 }
 
@@ -168,4 +178,19 @@ impl Sizes {
 pub(crate) fn rows_of(chunk_bytes: u64, row_bytes: u64) -> u64 {
     let chunk_bytes = chunk_bytes.max(16);
     (chunk_bytes / row_bytes.clamp(16, chunk_bytes)).clamp(1, MOST_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_few_chunks_is_shared_out_among_the_lanes() {
+        let rows =
+            |expected: u64, lanes| Sizes::new(64 << 20, expected, expected * 100).shared_by(lanes).rows();
+        assert_eq!(rows(100_000, 4), 25_000);
+        assert_eq!(rows(1_000, 4), FEWEST_ROWS);
+        assert_eq!(rows(4_000_000, 4), MOST_ROWS);
+        assert_eq!(rows(100_000, 1), MOST_ROWS);
+    }
 }

@@ -100,7 +100,7 @@ pub(super) fn compare_with(
 ) -> Result<CompareSummary> {
     let begun = Instant::now();
     let bounds = Bounds { batch_bytes: BATCH_BYTES, large: LargeRows::of(plan.memory_bytes), copies: 1 };
-    let mut jobs = Vec::with_capacity(plan.tables.len());
+    let (mut jobs, many) = (Vec::with_capacity(plan.tables.len()), lanes.len());
     for table in &plan.tables {
         progress.expect(table.rows);
     }
@@ -115,7 +115,7 @@ pub(super) fn compare_with(
                 }
                 let job = Arc::new(begin(table, &bounds, progress, walker, probe, holds).at(place)?);
                 jobs.push(job.clone());
-                walk(plan, progress, &job, walker, queue).at(place)?;
+                walk(plan, many, progress, &job, walker, queue).at(place)?;
             }
             Ok(())
         },
@@ -229,12 +229,13 @@ pub(super) fn prepare(
 
 fn walk(
     plan: &Comparison,
+    lanes: usize,
     progress: &Progress,
     table: &Arc<TableJob>,
     walker: &mut Steady,
     queue: &Queue<'_, Job>,
 ) -> Result<()> {
-    let sizes = Sizes::new(plan.chunk_bytes, table.plan.rows, table.plan.data_bytes);
+    let sizes = Sizes::new(plan.chunk_bytes, table.plan.rows, table.plan.data_bytes).shared_by(lanes);
     let put = |_: &mut Steady, piece: Piece| queue.put((table.clone(), piece.chunk));
     Cutter::new(&table.source.walk).each(walker, progress, || sizes.rows(), put)
 }

@@ -24,7 +24,7 @@ use crate::mysql::names::{qualified, quote};
 use crate::mysql::session::{Snapshot, open_loader, open_reader};
 use crate::mysql::walk::{Walk, WalkOf};
 use crate::river::count::Counted;
-use crate::river::cutter::{Cutter, Sizes};
+use crate::river::cutter::{Cutter, FEWEST_ROWS, Sizes};
 use crate::river::flow::{Counts, Flow};
 use crate::river::read::Bounds;
 use crate::river::sink::{Moved, Piece};
@@ -38,7 +38,6 @@ use crate::run::progress::Progress;
 
 /// What a pointer takes as JSON.
 const JSON_BYTES: u64 = 160;
-const FEWEST_ROWS: u64 = 20_000;
 /// A chunk inside a server is no more than the server does in this time: until it has ended nobody is told of its rows, and
 /// whoever stops the run waits for it.
 const CHUNK_SECONDS: u64 = 2;
@@ -375,7 +374,7 @@ impl Copy<'_> {
             columns,
             load,
             journal,
-            sizes: Sizes::new(self.chunk_bytes, plan.rows, plan.data_bytes),
+            sizes: Sizes::new(self.chunk_bytes, plan.rows, plan.data_bytes).shared_by(self.plan.lanes),
             chunks: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             begun: OnceLock::new(),
@@ -477,19 +476,16 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// How many rows fill a chunk: by what was read so far, else by the server's statistics. A table that is no more than
-    /// a few chunks is shared out among the lanes.
+    /// How many rows fill a chunk: by what was read so far, else by the server's statistics.
     fn chunk_rows(&self, table: &TableJob) -> u64 {
-        let plan = &table.plan;
         let pointers = table.columns.iter().filter(|column| column.pointer.is_some()).count() as u64;
-        let share = (plan.rows / self.plan.lanes.max(1) as u64).max(FEWEST_ROWS);
         let (rows, _) = table.sizes.noted();
         let most = match (self.plan.route, table.busy_millis.load(Ordering::Relaxed)) {
-            (Route::River, _) => share,
+            (Route::River, _) => u64::MAX,
             (Route::Server, 0) => FEWEST_ROWS,
             (Route::Server, millis) => (rows * CHUNK_SECONDS * 1000 / millis).max(FEWEST_ROWS / 10),
         };
-        table.sizes.rows_with(pointers * JSON_BYTES).min(share).min(most)
+        table.sizes.rows_with(pointers * JSON_BYTES).min(most)
     }
 
     fn work(&self, lane: &mut Lane, table: &TableJob, piece: &Piece) -> Result<()> {

@@ -203,9 +203,10 @@ impl Scan {
             let (mut source, mut sink) = (Rows::shown(reader, sql, progress), Channel::new(sender));
             flow.chunk(&mut source, &mut AsTheyAre, &mut sink, piece).map(drop)
         };
-        let sizes = Sizes::new(self.plan.chunk_bytes, self.plan.rows, self.plan.data_bytes);
         let mut cutter = Cutter::new(&self.walk);
         let Readers { walker, lanes, .. } = readers;
+        let sizes = Sizes::new(self.plan.chunk_bytes, self.plan.rows, self.plan.data_bytes);
+        let sizes = sizes.shared_by(lanes.len());
         if lanes.is_empty() {
             return cutter.each(walker, progress, || sizes.rows(), |reader, piece| put(reader, &piece));
         }
