@@ -20,7 +20,7 @@ help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
 	@echo "make quick   those that need no server, and a real copy on each server; for the desk"
-	@echo "make soak    the fuzzer, the wheel, an archive of 5,000,000 objects, and every case of the tests that kill things and of generated tables; two hours or more"
+	@echo "make soak    the fuzzer, the wheel, an archive of 5,000,000 objects, every case of the tests that kill things and of generated tables, and the benches with few rows; two hours or more"
 	@echo "make lint    formatting, clippy, ruff, import-linter, mypy, stubtest"
 	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
 	@echo "make docs    the documentation as a site, in the cache folder"
@@ -61,6 +61,7 @@ quick: build
 soak: build
 	DJM_OBJECTS=5000000 cargo test --quiet --package datajoint-migrate-core millions
 	DJM_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
+	$(VENV)/bin/python benches/run.py --rows 20000 --files 500 --repeats 1
 
 bench: build
 	@$(VENV)/bin/maturin develop --release --quiet

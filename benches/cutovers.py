@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import data
-import servers
 from data import PLAIN, Size
 from drift import Drift
 from jobs import expect, versus
@@ -28,7 +27,7 @@ def windows(quiet: tuple[str, ...], logged: tuple[str, ...], rows: int, repeats:
     """With a binary log and without one: the whole table, and a tenth of it."""
     made = []
     for settings, what in ((logged, "binary log"), (quiet, "no binary log")):
-        server = servers.start("mysql", arguments=settings)
+        server = data.server(settings)
         try:
             large, small = (_pipeline(server, count) for count in (rows, rows // 10))
             alternate([large, small], repeats)

@@ -17,7 +17,6 @@ from measure import Taken, ours
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import data
-import servers
 from data import COPY, PLAIN, SOURCE, Size
 from jobs import expect
 from run import SETTINGS
@@ -28,7 +27,7 @@ REHEARSAL = 0.2
 
 def main(millions: list[float]) -> int:
     with ExitStack() as stack:
-        source, destination = (servers.start("mysql", arguments=SETTINGS) for _ in range(2))
+        source, destination = (data.server(SETTINGS) for _ in range(2))
         stack.callback(destination.stop)
         stack.callback(source.stop)
         print(f"{'rows':>12}  {'job':8}  {'seconds per million':>20}  {'peak MiB':>9}")

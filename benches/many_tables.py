@@ -13,7 +13,7 @@ from measure import Contestant, Taken, alternate, ours, timed
 from servers import Server
 from table import Row
 
-PREFIX = "bench_lab"
+PREFIX = "bench_many"
 SCHEMAS, TABLES = 75, 278
 SECONDS_A_TABLE = 0.05
 

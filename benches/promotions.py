@@ -14,7 +14,6 @@ from typing import Any
 
 import data
 import peers
-import servers
 from jobs import expect, versus
 from measure import Contestant, Taken, alternate, ours
 from servers import Server
@@ -41,7 +40,7 @@ PRIMARY KEY (`trace_id`)) COMMENT 'traces';"""
 
 def promotions(settings: tuple[str, ...], share: float, repeats: int) -> list[Row]:
     """Many arrays, many tiny ones, and two that are larger than the memory that may be used."""
-    server = servers.start("mysql", arguments=(*settings, *ARGUMENTS))
+    server = data.server((*settings, *ARGUMENTS))
     # Nothing is removed before the end: ext4 is slow to give numbers to new files for seconds after
     # others were removed.
     root = Path(tempfile.mkdtemp(prefix="djm-objects-"))

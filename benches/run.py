@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-import archives
+import archiving
 import cutovers
 import data
 import environments
@@ -39,6 +39,8 @@ COMMON = (
     "--innodb-buffer-pool-size=2G",
     "--innodb-redo-log-capacity=4G",
     "--innodb-flush-log-at-trx-commit=2",
+    # Some peers encrypt and some do not.
+    "--tls-version=",
 )
 SETTINGS = ("--skip-log-bin", *COMMON)
 LOGGED = ("--log-bin=log", "--server-id=1", "--sync-binlog=0", *COMMON)
@@ -130,7 +132,7 @@ def _shared(options: argparse.Namespace, names: list[str]) -> list[Row]:
     repeats = options.repeats
     with ExitStack() as stack:
         # Never servers named by the environment: two are needed, with the settings above.
-        source, destination = (servers.start("mysql", arguments=SETTINGS) for _ in range(2))
+        source, destination = (data.server(SETTINGS) for _ in range(2))
         stack.callback(destination.stop)
         stack.callback(source.stop)
         print(f"making {size.plain:,} rows", file=sys.stderr)
@@ -145,8 +147,8 @@ def _shared(options: argparse.Namespace, names: list[str]) -> list[Row]:
             "pointers": lambda: jobs.pointers(source, destination, size, repeats),
             "compare": lambda: jobs.compare(source, destination, size, repeats),
             "reladiff": lambda: jobs.compare_on_mariadb(size, repeats),
-            "backup": lambda: archives.backup(source, size, repeats),
-            "restore": lambda: archives.restore(source, destination, size, repeats),
+            "backup": lambda: archiving.backup(source, size, repeats),
+            "restore": lambda: archiving.restore(source, destination, size, repeats),
         }
         return [row for name in names for row in _timed(name, plan[name])]
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 import data
 import peers
-import servers
 from data import COPY, PLAIN, SOURCE, Size
 from drift import Drift
 from jobs import expect
@@ -29,7 +28,7 @@ def sync(settings: tuple[str, ...], rows: int, repeats: int) -> list[Row]:
     """By digest and by log, against the whole copy and against pt-table-sync."""
     size = Size(rows, 0)
     with ExitStack() as stack:
-        source, destination = (servers.start("mysql", arguments=settings) for _ in range(2))
+        source, destination = (data.server(settings) for _ in range(2))
         stack.callback(destination.stop)
         stack.callback(source.stop)
         data.declare(source, SOURCE)

@@ -20,6 +20,7 @@ from places import ROOT
 GITHUB = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
+PLACES = ("benches", "tests")
 TARGETS = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
 
 
@@ -79,6 +80,13 @@ def test_hooks_before_a_commit_are_lines_of_make_lint() -> None:
     for repository in parsed(ROOT / ".pre-commit-config.yaml")["repos"]:
         for hook in repository["hooks"]:
             assert hook["entry"] in lint.replace("$(VENV)/bin/", ""), hook["id"]
+
+
+def test_a_module_of_the_benches_hides_none_of_the_tests() -> None:
+    """The benches use both, by their bare names."""
+    of_benches, of_tests = ({one.name for one in (ROOT / d).glob("*.py")} for d in PLACES)
+    assert len(of_benches) > 10
+    assert not of_benches & of_tests
 
 
 def test_versions_and_names_agree() -> None:
