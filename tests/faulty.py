@@ -61,6 +61,8 @@ class Faulty:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Else the body of an answer waits 40 ms for the client to acknowledge the head.
+            disable_nagle_algorithm = True
 
             def _relay(self) -> None:
                 nonlocal asked
