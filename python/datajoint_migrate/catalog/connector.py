@@ -54,10 +54,9 @@ class Connector(MySQLConnection):
         self._authenticator = Authenticator(self._of)
         done = super()._do_auth(*args, **kwargs)
         line = self._socket.sock if self._socket else None
-        if isinstance(line, ssl.SSLSocket) and isinstance(line.context, _Shared):
-            # One is redeemed as long as the server takes it: Python takes a millisecond to copy it.
-            if not line.session_reused:
-                line.context.ticket = line.session
+        # One is redeemed as long as the server takes it: Python takes a millisecond to copy it.
+        if isinstance(line, ssl.SSLSocket) and not line.session_reused:
+            cast(_Shared, line.context).ticket = line.session
         return done
 
     def _context(self, **options: Any) -> _Shared:
