@@ -20,7 +20,6 @@ from places import ROOT
 GITHUB = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-PLACES = ("benches", "tests")
 TARGETS = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
 
 
@@ -84,7 +83,9 @@ def test_hooks_before_a_commit_are_lines_of_make_lint() -> None:
 
 def test_a_module_of_the_benches_hides_none_of_the_tests() -> None:
     """The benches use both, by their bare names."""
-    of_benches, of_tests = ({one.name for one in (ROOT / d).glob("*.py")} for d in PLACES)
+    of_benches, of_tests = (
+        {one.name for one in (ROOT / folder).glob("*.py")} for folder in ("benches", "tests")
+    )
     assert len(of_benches) > 10
     assert not of_benches & of_tests
 

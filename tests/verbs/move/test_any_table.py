@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import mysql.connector
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from conftest import SOAK, drop
 from datajoint_migrate import compare_query_results, copy_table_data
 from datajoint_migrate.limits import LIMITS
 from generated import VALUES, bytes_, texts
-from people import connect
 from servers import Server
 
 OLD, NEW = "any_old", "any_new"
@@ -63,7 +63,10 @@ def read(server: Server, schema: str, types: list[str], names: list[str]) -> lis
             forms.append(f"CAST(`{name}` + 0 AS CHAR)")
         else:
             forms.append(f"CAST(`{name}` AS CHAR)")
-    connection = connect(server, autocommit=False, database=schema, collation="utf8mb4_general_ci")
+    connection = mysql.connector.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password,
+        database=schema, use_pure=True, collation="utf8mb4_general_ci",
+    )  # fmt: skip
     try:
         cursor = connection.cursor(prepared=True)
         cursor.execute("SET time_zone = '+00:00'")

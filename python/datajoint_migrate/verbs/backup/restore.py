@@ -113,13 +113,14 @@ def restore_schema(
         exchange = _look(ends.destination, origin, dest, working)
         if exchange is None or not _is_renamed(ends.destination, exchange):
             there = read_if_there(ends.destination, dest)
-            if is_used(ends.destination, there) and not origin.creates:
+            used = is_used(ends.destination, there)
+            if used and not origin.creates:
                 raise DestinationNotEmpty(
                     f"the backup {origin.name!r} holds no table, and {dest!r} is in use",
                     hint="choose another name: nothing replaces a schema with an empty one",
                     context={"schema": dest},
                 )
-            if is_used(ends.destination, there) and not overwrite:
+            if used and not overwrite:
                 raise DestinationNotEmpty(
                     f"the destination {dest!r} is in use",
                     hint="choose another name, or say overwrite=True: the present schema is kept"
