@@ -21,21 +21,23 @@ ROWS = 300
 TABLES = ("first", "second", "third")
 
 
-def connect(server: Server, **options: Any) -> Any:
+def connect(server: Server, *, autocommit: bool = True) -> Any:
     """A session as any client has it.
 
     By the connector that does not read the authorities of the system each time, which takes longer
     than the rest of a login: there are hundreds.
     """
-    return Connector(
+    session = Connector(
         insist=False,
         server=resolve(server.url).spec(),
         host=server.host,
         port=server.port,
         user=server.user,
         password=server.password,
-        **{"autocommit": True} | options,
     )
+    session.set_charset_collation("utf8mb4")
+    session.autocommit = autocommit
+    return session
 
 
 def say(session: Any, sql: str) -> list[Any]:

@@ -92,9 +92,9 @@ def session_settings(version: str, role: str) -> dict[str, Any]:
     """The statements that set a session for a role (read, load, look, write) and read it back."""
 
 def unsettled(
-    version: str, role: str, server: str, values: list[tuple[str, str | None]]
+    version: str, role: str, server: str, said: str | list[tuple[str, str | None]]
 ) -> list[dict[str, Any]]:
-    """Those of the values of a session's settings that are not what they should be."""
+    """Those of a session's settings that are not what they should be, by what its server said."""
 
 def quote(*names: str) -> str:
     """Quotes identifiers and joins them with dots: ``quote("db", "t")`` is ``"`db`.`t`"``."""

@@ -21,13 +21,14 @@ SERVERS = 64
 
 
 class Connector(MySQLConnection):
-    """A connection that closes five gaps of its base, three open before the server is known.
+    """A connection that closes six gaps of its base, three open before the server is known.
 
     The base tells a server without TLS who logs in before anybody can look whether it was
     encrypted, gives the password to whoever asks for it over TLS, and trusts every authority of
     the system besides the one it was given. It also lets a text be several statements, and some
-    of ours come out of archives and journals; and it asks the server before each statement
-    whether it is there, which takes one more way to it.
+    of ours come out of archives and journals. It asks the server before each statement whether it
+    is there, which takes one more way to it; and it sets two of the settings that a session is set
+    to anyway, before anybody can say that it will only read.
     """
 
     def __init__(self, *, insist: bool, server: Mapping[str, Any], **options: Any) -> None:
@@ -59,6 +60,9 @@ class Connector(MySQLConnection):
         if isinstance(line, ssl.SSLSocket) and not line.session_reused:
             cast(_Shared, line.context).ticket = line.session
         return done
+
+    def _post_connection(self) -> None:
+        """What the base sets is in the list of settings."""
 
     def _context(self, **options: Any) -> _Shared:
         files = [options[name] for name in ("ssl_ca", "ssl_cert", "ssl_key")]

@@ -218,10 +218,6 @@ def _connect(server: Server) -> MySQLConnectionAbstract:
     options: dict[str, Any] = {
         "user": server.user,
         "password": reveal(server.password),
-        "charset": "utf8mb4",
-        # The connector's own default collation does not exist on MariaDB.
-        "collation": "utf8mb4_general_ci",
-        "autocommit": True,
         "connection_timeout": min(10, server.read_timeout),
         "insist": server.ssl_mode in INSISTING,
         "server": server.spec(),

@@ -64,12 +64,11 @@ def defaults(session: Session) -> dict[str, str]:
     return {one["name"]: str(one["value"]) for one in wrong if one["name"] in CUTTING}
 
 
-def _said(session: Session, settings: dict[str, Any]) -> list[tuple[str, str | None]]:
+def _said(session: Session, settings: dict[str, Any]) -> str | list[tuple[str, str | None]]:
     try:
-        values = session.query(settings["read"])[0]
+        return str(session.query(settings["read"])[0][0])
     except ServerError:
         return [_pair(*row) for row in session.query(settings["read_known"])]
-    return [_pair(*pair) for pair in zip(settings["names"], values, strict=True)]
 
 
 def _pair(name: Any, value: Any) -> tuple[str, str | None]:

@@ -5,12 +5,21 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::errors::to_python;
+
 fn of(version: &str, role: &str) -> PyResult<Settings> {
     let role = Role::named(role).ok_or_else(|| PyValueError::new_err(format!("no role {role:?}")))?;
     Ok(Settings::of(version, role))
 }
 
-/// The statements that set a session, one or many, and that read back what it was set to, in one row or in many.
+/// What a server said of its settings: one text for all, or name and value of those that it knows.
+#[derive(FromPyObject)]
+pub enum Said {
+    All(String),
+    Known(Vec<(String, Option<String>)>),
+}
+
+/// The statements that set a session, one or many, and that read back what it was set to, in one text or in many rows.
 #[pyfunction]
 pub fn session_settings<'py>(py: Python<'py>, version: &str, role: &str) -> PyResult<Bound<'py, PyDict>> {
     let settings = of(version, role)?;
@@ -19,21 +28,24 @@ pub fn session_settings<'py>(py: Python<'py>, version: &str, role: &str) -> PyRe
     said.set_item("set_each", settings.set_each())?;
     said.set_item("read", settings.read())?;
     said.set_item("read_known", settings.read_known())?;
-    said.set_item("names", settings.all.iter().map(|setting| setting.name).collect::<Vec<_>>())?;
     Ok(said)
 }
 
-/// The settings that are not as they should be, of those whose value is given.
+/// The settings that are not as they should be, of those of which the server said something.
 #[pyfunction]
 pub fn unsettled<'py>(
     py: Python<'py>,
     version: &str,
     role: &str,
     server: &str,
-    values: Vec<(String, Option<String>)>,
+    said: Said,
 ) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let settings = of(version, role)?;
-    let wrong = settings.known(values).into_iter().filter(|(setting, said)| !setting.holds(said.as_deref()));
+    let said = match said {
+        Said::All(line) => settings.told(&line).map_err(|error| to_python(py, &error))?,
+        Said::Known(values) => settings.known(values),
+    };
+    let wrong = said.into_iter().filter(|(setting, said)| !setting.holds(said.as_deref()));
     wrong
         .map(|(setting, said)| {
             let one = PyDict::new(py);

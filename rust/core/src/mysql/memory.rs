@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use mysql_common::constants::{CapabilityFlags as Cap, ColumnFlags, ColumnType};
 
 use super::connect::{Server, SslMode};
-use super::settings::{Role, Settings};
+use super::settings::{Role, Setting, Settings};
 use crate::secret::Secret;
 
 pub(crate) const VERSION: &str = "9.7.4";
@@ -235,13 +235,18 @@ pub(crate) fn serve(say: impl Fn(u32, &str) -> Option<Vec<Event>> + Send + Sync 
 fn settings(sql: &str) -> Option<Vec<Event>> {
     let roles = [Role::Read, Role::Load].map(|role| Settings::of(VERSION, role));
     let found = roles.into_iter().find(|settings| settings.read() == sql)?;
-    let names: Vec<_> = found.all.iter().map(|setting| setting.name).collect();
-    let value = |wanted: &str| match wanted {
-        "NULL" => None,
-        wanted if wanted.starts_with("CAST(") => Some(b"50".to_vec()),
-        wanted => Some(wanted.as_bytes().to_vec()),
-    };
-    Some(rows(&names, &[found.all.iter().map(|setting| value(setting.wanted())).collect()]))
+    Some(told(&found, |setting| setting.wanted()))
+}
+
+/// The answer of a server to a session that reads back its settings, with these values.
+pub(crate) fn told<'a>(settings: &'a Settings, value: impl Fn(&'a Setting) -> &'a str) -> Vec<Event> {
+    let values = settings.all.iter().map(|setting| match value(setting) {
+        "NULL" => "~",
+        wanted if wanted.starts_with("CAST(") => "50",
+        wanted => wanted,
+    });
+    let line = values.collect::<Vec<_>>().join("|");
+    rows(&["settings"], &[vec![Some(line.into_bytes())]])
 }
 
 // -- packets ---------------------------------------------------------------------------------------

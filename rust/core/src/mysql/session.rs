@@ -39,7 +39,7 @@ fn loading(connection: &mut Connection) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::mysql::memory::{VERSION, error, rows, serve};
+    use crate::mysql::memory::{VERSION, error, serve, told};
     use crate::mysql::settings::Settings;
 
     #[test]
@@ -90,15 +90,10 @@ mod tests {
         let read = Settings::of(VERSION, Role::Read).read();
         let keeps = move |_: u32, sql: &str| {
             (sql == read).then(|| {
-                let all = Settings::of(VERSION, Role::Read).all;
-                let value = |name: &str, wanted: &str| match (name, wanted) {
-                    ("sql_select_limit", _) => Some(b"1000".to_vec()),
-                    (_, "NULL") => None,
-                    (_, wanted) if wanted.starts_with("CAST") => Some(b"50".to_vec()),
-                    (_, wanted) => Some(wanted.as_bytes().to_vec()),
-                };
-                let names: Vec<_> = all.iter().map(|setting| setting.name).collect();
-                rows(&names, &[all.iter().map(|one| value(one.name, one.wanted())).collect()])
+                told(&Settings::of(VERSION, Role::Read), |setting| match setting.name {
+                    "sql_select_limit" => "1000",
+                    _ => setting.wanted(),
+                })
             })
         };
         let (server, log) = serve(keeps);
@@ -114,8 +109,9 @@ mod tests {
 
     #[test]
     fn a_line_that_is_lost_while_a_session_is_set_up_is_a_lost_line() {
-        let (server, _) =
-            serve(|_, sql| sql.starts_with("SELECT @@").then(|| vec![crate::mysql::memory::Event::End]));
+        let (server, _) = serve(|_, sql| {
+            sql.starts_with("SELECT CONCAT_WS").then(|| vec![crate::mysql::memory::Event::End])
+        });
         let Err(lost) = open_reader(&server) else { panic!("it hung up") };
         assert!(lost.is_transient(), "{lost}");
     }

@@ -81,6 +81,10 @@ const ALL: Since = (0, 0);
 const NEVER: u32 = u32::MAX;
 const ISOLATION: &str = "'READ-COMMITTED'";
 
+/// Between values that are read back, and for one that is NULL: no setting of the list has them in its values.
+const BETWEEN: char = '|';
+const NOTHING: &str = "~";
+
 /// Name, value as SQL, who must have it, and the servers that know it.
 const SETTINGS: &[(&str, &str, Force, Since)] = &[
     // Rows that are there and are not given, or not for long.
@@ -294,15 +298,28 @@ impl Settings {
         self.plain().map(Setting::statement).collect()
     }
 
-    /// One row with the values of `all`, in their order.
+    /// Asks for the values of `all`, in their order, as one text: a client of Python takes longer to read the heads of forty
+    /// columns than to log in.
     #[must_use]
     pub fn read(&self) -> String {
         let values = self.all.iter().map(|setting| match setting.name {
             // Without a binary log its format is of no importance.
             "binlog_format" => "IF(@@GLOBAL.log_bin, @@SESSION.binlog_format, 'ROW')".to_owned(),
-            name => format!("@@SESSION.{name}"),
+            name => format!("IFNULL(@@SESSION.{name}, '{NOTHING}')"),
         });
-        format!("SELECT {}", values.collect::<Vec<_>>().join(", "))
+        format!("SELECT CONCAT_WS('{BETWEEN}', {})", values.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What a server answers to that, setting by setting.
+    pub fn told(&self, line: &str) -> Result<Vec<(&Setting, Option<String>)>> {
+        let values: Vec<_> = line.split(BETWEEN).collect();
+        if values.len() != self.all.len() {
+            let (asked, given) = (self.all.len(), values.len());
+            let message = format!("{given} values for {asked} settings of the session: {line}");
+            return Err(Kind::Protocol(message).into());
+        }
+        let value = |value: &str| (value != NOTHING).then(|| value.to_owned());
+        Ok(self.all.iter().zip(values.into_iter().map(value)).collect())
     }
 
     /// Rows of name and value, of those settings that the server knows.
@@ -346,10 +363,10 @@ impl Settings {
         let text = |row: &TextRow, index: usize| {
             row.get(index).and_then(Option::as_ref).map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        let values: Vec<_> = match connection.query(&self.read()) {
+        let values = match connection.query(&self.read()) {
             Ok(rows) => {
-                let row = rows.first().ok_or_else(|| Kind::Protocol("a SELECT without its row".into()))?;
-                self.all.iter().enumerate().map(|(index, setting)| (setting, text(row, index))).collect()
+                let line = rows.first().and_then(|row| text(row, 0));
+                self.told(&line.ok_or_else(|| Kind::Protocol("a SELECT without its value".into()))?)?
             }
             Err(error) if error.server_code().is_some() => {
                 let rows = connection.query(&self.read_known())?;
