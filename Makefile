@@ -58,9 +58,10 @@ test: build
 quick: build
 	$(VENV)/bin/python -m pytest $(SPREAD) -m 'quick and not soak'
 
+# Each test by itself goes to who is free: of two that take an hour none waits for the other.
 soak: build
 	DJM_OBJECTS=5000000 cargo test --quiet --package datajoint-migrate-core millions
-	DJM_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
+	DJM_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder -m 'soak or not soak' -k 'killed or any_table or any_key or fuzz or wheel or never_stops'
 	$(VENV)/bin/python benches/run.py --rows 20000 --files 500 --repeats 1
 
 bench: build
