@@ -79,6 +79,19 @@ def test_a_table_costs_no_more_statements_than_its_proofs_need(
     assert int(rows[0][0] or 0) >= 4 * labs[1].tables
 
 
+def test_a_copy_that_proves_itself_counts_each_table_once_on_each_side(
+    mysql: Server, mysql_b: Server, labs: tuple[many.Many, many.Many], fresh: Fresh
+) -> None:
+    lab = labs[0]
+    fresh(mysql_b, *lab.map.values())
+    for server in (mysql, mysql_b):
+        server.sql(f"TRUNCATE TABLE {DIGESTS}")
+    done = migrate(lab.map, connection=mysql.url, dest_connection=mysql_b.url)
+    assert (done["rows_copied"], done["match"]) == (lab.rows, True)
+    for server in (mysql, mysql_b):
+        assert said(server, "SELECT COUNT ( * ) FROM `few!_0%") == lab.tables
+
+
 def test_looking_at_many_schemas_asks_once_for_what_is_the_same_for_all(
     mysql: Server, labs: tuple[many.Many, many.Many]
 ) -> None:

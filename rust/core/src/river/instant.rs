@@ -175,11 +175,10 @@ fn look(
                 }
                 return;
             }
+            // The next look opens another.
             Err(_) => {
-                if let Ok(opened) = open_reader(server) {
-                    asking = Some(opened);
-                    is_set = false;
-                }
+                asking = None;
+                is_set = false;
             }
         }
     }

@@ -62,6 +62,9 @@ struct Found {
 
 type Job = (Arc<TableJob>, Chunk);
 
+/// Rows of tables of the source, by their destinations, counted at the instant of a snapshot.
+pub(super) type RowCounts<'a> = BTreeMap<(&'a str, &'a str), u64>;
+
 /// The connections of one lane.
 pub(super) struct Lane {
     pub source: Steady,
@@ -83,19 +86,21 @@ pub fn compare(plan: &ComparePlan, progress: &Progress) -> Result<CompareSummary
     let walker = &mut readers.walker;
     let noting =
         if comparison.note { Some(Noting::new(Steady::open(&plan.destination, open_loader)?)) } else { None };
-    let holds = plan.snapshot;
-    let compared = compare_with(comparison, progress, walker, &mut probe, &mut lanes, holds, noting.as_ref());
+    let held = plan.snapshot.then(RowCounts::new);
+    let (held, noting) = (held.as_ref(), noting.as_ref());
+    let compared = compare_with(comparison, progress, walker, &mut probe, &mut lanes, held, noting);
     readers.judge(compared)
 }
 
-/// Compares over connections that are open already, whose lanes perhaps hold a snapshot of the source.
+/// Compares over connections that are open already. If the lanes have `held` a snapshot of the source, what was counted in it
+/// is not counted again.
 pub(super) fn compare_with(
     plan: &Comparison,
     progress: &Progress,
     walker: &mut Steady,
     probe: &mut Steady,
     lanes: &mut [Lane],
-    holds: bool,
+    held: Option<&RowCounts<'_>>,
     noting: Option<&Noting>,
 ) -> Result<CompareSummary> {
     let begun = Instant::now();
@@ -113,7 +118,7 @@ pub(super) fn compare_with(
                 if let Some(noting) = noting {
                     noting.begin(progress, table).at(place)?;
                 }
-                let job = Arc::new(begin(table, &bounds, progress, walker, probe, holds).at(place)?);
+                let job = Arc::new(begin(table, &bounds, progress, walker, probe, held.is_some()).at(place)?);
                 jobs.push(job.clone());
                 walk(plan, many, progress, &job, walker, queue).at(place)?;
             }
@@ -127,7 +132,7 @@ pub(super) fn compare_with(
         },
     )?;
     for job in &jobs {
-        prove_counts(job, progress, walker, probe, lanes)?;
+        prove_counts(job, held, progress, walker, probe, lanes)?;
     }
     let tables: Vec<_> = jobs.into_iter().map(|job| finish(plan, &job)).collect::<Result<_>>()?;
     Ok(CompareSummary {
@@ -140,16 +145,21 @@ pub(super) fn compare_with(
 /// Proves by counting that all rows were read: at the instant of the snapshot, or where nobody wrote meanwhile.
 fn prove_counts(
     job: &TableJob,
+    held: Option<&RowCounts<'_>>,
     progress: &Progress,
     walker: &mut Steady,
     probe: &mut Steady,
     lanes: &mut [Lane],
 ) -> Result<()> {
+    let known = held.and_then(|counts| counts.get(&job.plan.destination()));
     let found = job.found.lock().map_err(|_| Kind::Internal("a lane panicked".into()))?;
     for (before, is_source) in job.before.into_iter().zip([true, false]) {
         let counted = job.plan.counted(is_source);
         let read = if is_source { found.source.rows } else { found.destination.rows };
         let Some(before) = before else {
+            if known == Some(&read) {
+                continue;
+            }
             // Any lane is in the snapshot; the walker may not be.
             if let Some(lane) = lanes.first_mut() {
                 lane.source.ask(progress, |source| counted.prove(source, read))?;

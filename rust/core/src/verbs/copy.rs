@@ -13,7 +13,7 @@ pub use self::plan::{
 };
 pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
 use self::shelf::Shelf;
-use super::compare::{CompareSummary, Comparison, Lane as CompareLane, compare_with};
+use super::compare::{CompareSummary, Comparison, Lane as CompareLane, RowCounts, compare_with};
 use super::sync::noting::Noting;
 use crate::convert::pointers::{Column, Pointers, written};
 use crate::error::{At, Kind, Result};
@@ -228,7 +228,9 @@ impl Copy<'_> {
             }
             _ => walker.ask(self.progress, |walker| source.count(walker))?,
         };
-        if filter.is_none() && self.plan.journal {
+        // A comparison counts it, too.
+        let is_compared = self.plan.compare.as_ref().is_some_and(|one| one.has(plan.destination()));
+        if filter.is_none() && self.plan.journal && !is_compared {
             let (schema, table) = plan.destination();
             let destination = Counted { schema, table, filter: None };
             control.ask(self.progress, |control| destination.prove(control, rows))?;
@@ -249,7 +251,7 @@ impl Copy<'_> {
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
         self.progress.begin_stage("compare");
-        let mut compared = self.compare(comparison, walker, lanes)?;
+        let mut compared = self.compare(comparison, tables, walker, lanes)?;
         let stale: Vec<usize> = (0..tables.len())
             .filter(|&index| {
                 tables[index].resumed_chunks > 0 && !compared.proves(&tables[index].destination())
@@ -281,7 +283,7 @@ impl Copy<'_> {
             ..comparison.clone()
         };
         self.progress.begin_stage("compare");
-        compared.replace(self.compare(&again, walker, lanes)?);
+        compared.replace(self.compare(&again, tables, walker, lanes)?);
         Ok(compared)
     }
 
@@ -301,6 +303,7 @@ impl Copy<'_> {
     fn compare(
         &self,
         comparison: &Comparison,
+        copied: &[TableSummary],
         walker: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<CompareSummary> {
@@ -317,14 +320,22 @@ impl Copy<'_> {
             memory_bytes: self.plan.memory_bytes,
             ..comparison.clone()
         };
-        let holds = self.snapshot.is_some();
+        let counted = copied.iter().filter_map(|table| Some((table.destination(), table.rows_counted?)));
+        let held = self.snapshot.map(|_| counted.collect::<RowCounts<'_>>());
         let noting = if comparison.note {
             Some(Noting::new(Steady::open(&self.plan.destination, open_loader)?))
         } else {
             None
         };
-        let compared =
-            compare_with(comparison, self.progress, walker, &mut probe, &mut both, holds, noting.as_ref());
+        let compared = compare_with(
+            comparison,
+            self.progress,
+            walker,
+            &mut probe,
+            &mut both,
+            held.as_ref(),
+            noting.as_ref(),
+        );
         for (lane, both) in lanes.iter_mut().zip(both) {
             lane.source = Some(both.source);
         }

@@ -220,6 +220,12 @@ impl CompareSummary {
     }
 }
 
+impl Comparison {
+    pub(in crate::verbs) fn has(&self, destination: (&str, &str)) -> bool {
+        self.tables.iter().any(|table| table.destination() == destination)
+    }
+}
+
 impl TableComparison {
     fn destination(&self) -> (&str, &str) {
         (&self.destination_schema, &self.destination_table)
