@@ -30,7 +30,7 @@ class Lab:
     def sql(self, *statements: str) -> None:
         self.server.sql("SET NAMES utf8mb4;" + ";".join(statements), self.name)
 
-    def look(self, **budget: int) -> dict[str, Any]:
+    def look(self, **budget: Any) -> dict[str, Any]:
         tables = []
         with resolve(self.server.url).session(read_only=True) as session:
             tables = list(read_schema(session, self.name).tables.values())
@@ -49,7 +49,7 @@ class Lab:
         assert len(keys) == len(set(keys))
         return set(keys)
 
-    def why(self, name: str = "t", **budget: int) -> str | None:
+    def why(self, name: str = "t", **budget: Any) -> str | None:
         said = self.look(**budget)
         table = next(table for table in said["tables"] if table["table"] == name)
         unknown = said["unknown"] or table["unknown"]
@@ -280,6 +280,20 @@ def test_a_statement_about_a_table_sends_that_table_another_way_and_no_other(
     lab.sql(statement, "INSERT INTO o VALUES (1)", "REPLACE INTO t (k, v) VALUES (2, 0)")
     assert lab.why() == "definition"
     assert lab.keys("o") == {("1",)}
+
+
+def test_a_statement_that_is_known_word_for_word_sends_nothing_another_way(logged: Server) -> None:
+    comment = "ALTER TABLE t MODIFY COLUMN v int COMMENT ':int:ours'"
+    lab = Lab(logged, "CREATE TABLE t (k int PRIMARY KEY, v int)")
+    lab.sql("INSERT INTO t VALUES (1, 0)", comment, "INSERT INTO t VALUES (2, 0)")
+    assert lab.why() == "definition"
+    assert lab.why(harmless=[comment.replace("ours", "theirs")]) == "definition"
+    said = lab.look(harmless=["ALTER TABLE x FORCE", comment])
+    (table,) = said["tables"]
+    assert (said["unknown"], table["unknown"]) == (None, None)
+    assert {literal(key[0]) for key in table["keys"]} == {"1", "2"}
+    lab.sql("ALTER TABLE t MODIFY COLUMN v bigint")
+    assert lab.why(harmless=[comment]) == "definition"
 
 
 def test_a_statement_about_a_schema_is_one_about_all_its_tables(logged: Server) -> None:

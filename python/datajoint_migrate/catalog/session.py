@@ -45,6 +45,8 @@ class Session:
         self.read_only = read_only
         # Schemas that a call reads as long as this session lasts.
         self.reads: list[str] = []
+        # Statements of this session that changed comments and nothing else.
+        self.commented: list[str] = []
         # What this session is to spare its server, as the engine's plans name it, and what waits
         # for that before each statement.
         self.spared: dict[str, Any] = {}

@@ -70,6 +70,7 @@ def changed_keys(
     *,
     max_keys: int | None = None,
     max_bytes: int | None = None,
+    harmless: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The keys of all rows that changed since that position, a table each.
 
@@ -79,7 +80,7 @@ def changed_keys(
     declared now, those that refer to each other together.
     """
     return _core.changed_keys(
-        log_plan(server, since, tables, max_keys=max_keys, max_bytes=max_bytes)
+        log_plan(server, since, tables, max_keys=max_keys, max_bytes=max_bytes, harmless=harmless)
     )
 
 
@@ -90,14 +91,17 @@ def log_plan(
     *,
     max_keys: int | None = None,
     max_bytes: int | None = None,
+    harmless: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What the engine has to know to read a log for these tables."""
+    """What the engine has to know to read a log for these tables; statements that are `harmless`,
+    word for word, have changed no row and no column's type."""
     wanted = list(tables)
     plan: dict[str, Any] = {
         "server": server.spec(),
         "since": since,
         "tables": [_wanted(table) for table in wanted],
         "cascades": list(_cascades(wanted)),
+        "harmless": list(harmless),
     }
     plan |= {"max_keys": max_keys} if max_keys is not None else {}
     plan |= {"max_bytes": max_bytes} if max_bytes is not None else {}

@@ -35,6 +35,17 @@ def server(request: pytest.FixtureRequest, fresh: Fresh) -> Server:
     return found
 
 
+def test_while_writers_wait_no_table_is_read_whole_where_the_log_tells_what_changed(
+    logged: Server, fresh: Fresh
+) -> None:
+    prepare(logged, fresh)
+    done = over(logged)
+    assert mice(logged, "late_a") == {1, 2, 3, 10}
+    found = {name: one["how"] for name, one in done["proved"].items()}
+    assert set(found) == {"late_a.mouse", "late_a.best", "late_b.__scan"}
+    assert set(found.values()) <= {"log", "skipped"}, found
+
+
 def test_what_was_written_since_the_copy_comes_along(server: Server) -> None:
     look = over(server, execute=False)
     assert look["missing"] == []

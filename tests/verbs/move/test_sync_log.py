@@ -9,7 +9,9 @@ import pytest
 
 from conftest import Fresh
 from datajoint_migrate import InvalidArgument, compare_schemas, migrate, sync
+from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
+from datajoint_migrate.rows.log import log_position
 from servers import Server
 from small import Small, add_trials, make
 
@@ -58,6 +60,11 @@ def equal(small: Small) -> bool:
     )
 
 
+def position(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = log_position(resolve(server.url))["position"]
+    return found
+
+
 def counts(done: dict[str, Any]) -> tuple[int, int, int]:
     return done["rows_inserted"], done["rows_updated"], done["rows_deleted"]
 
@@ -88,6 +95,20 @@ def test_only_what_lies_around_the_changed_keys_is_read(small: Small) -> None:
     again = run(small)
     assert counts(again) == (0, 0, 0)
     assert again["match"]
+
+
+@pytest.mark.parametrize("logged", ["mysql"], indirect=True)
+def test_a_table_that_nobody_wrote_to_needs_no_log_of_that_time(small: Small) -> None:
+    server, tag = small.server, f"{small.lab}.tag"
+    server.rest(*small.map, *small.map.values())
+    run(small)
+    server.sql("FLUSH BINARY LOGS")
+    assert run(small)["tables"][tag]["how"] == "skipped"
+    server.sql(f"PURGE BINARY LOGS TO '{position(server)['file']}'")
+    server.sql(f"UPDATE {tag} SET note = 'late' WHERE tag_id = 7")
+    done = run(small)
+    found = done["tables"][tag]
+    assert (found["how"], found["updated"], done["match"]) == ("log", 1, True), found["why"]
 
 
 def test_what_2x_wrote_is_found_by_the_log_of_the_copy(small: Small) -> None:

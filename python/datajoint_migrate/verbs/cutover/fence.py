@@ -93,6 +93,7 @@ def put_comment(session: Session, step: dict[str, Any], old: str, new: str) -> N
     else:
         line.drop("COMMENT")
     alter = f"ALTER TABLE {quote(*place)} MODIFY COLUMN {line.render()}"
+    session.commented.append(alter)
     patiently(session, alter, LIMITS.rename_lock_seconds)
 
 

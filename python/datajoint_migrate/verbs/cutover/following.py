@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -72,8 +72,17 @@ class Following:
                 context={"seconds": self.seconds},
             )
 
-    def sync(self, ends: Ends, keys: Keys, *, dry_run: bool = False, held: bool = False) -> None:
-        """One sync between open ends, and what it proved; `held` while nobody can write."""
+    def sync(
+        self,
+        ends: Ends,
+        keys: Keys,
+        *,
+        dry_run: bool = False,
+        held: bool = False,
+        harmless: Iterable[str] = (),
+    ) -> None:
+        """One sync between open ends, and what it proved; `held` while nobody can write, with the
+        statements since the last one that changed nothing but comments."""
         done = bring_up_to_date(
             ends,
             self.schema_map,
@@ -82,6 +91,7 @@ class Following:
             dest_stores=self.dest_stores,
             dry_run=dry_run,
             held=held,
+            harmless=harmless,
         )
         self.result = cast(dict[str, Any], done)
         self.proved, self.rows = {}, {}

@@ -21,6 +21,8 @@ class Logs:
 
     def __init__(self, ends: Ends) -> None:
         self.ends = ends
+        # Statements of ours that changed no row and no column's type.
+        self.harmless: list[str] = []
         # None where that is not known, and why.
         self.positions: dict[str, dict[str, Any] | None] = {"source": None, "copy": None}
         self.unknown: dict[str, str] = {}
@@ -80,7 +82,11 @@ class Logs:
                 continue
             since = log.earliest(begins[side])
             plan = log.log_plan(
-                sessions[side].server, since, tables[side], max_keys=LIMITS.log_keys
+                sessions[side].server,
+                since,
+                tables[side],
+                max_keys=LIMITS.log_keys,
+                harmless=self.harmless,
             )
             for one in chosen[side]:
                 one.logs.append(len(self.plans))

@@ -156,18 +156,21 @@ def bring_up_to_date(
     lanes: int = LIMITS.lanes,
     dry_run: bool = False,
     held: bool = False,
+    harmless: Iterable[str] = (),
     executor: Executor | None = None,
     on_event: OnEvent = None,
 ) -> SyncResult:
     """`sync` between ends that are open, for whoever has taken their turn already.
 
-    Whoever says `held` keeps everybody from writing to production.
+    Whoever says `held` keeps everybody from writing to production. Statements that are `harmless`
+    have changed nothing but comments: a log that has them still says which rows changed.
 
     `keys` are the foreign keys that are proved: all, those of tables that have changed, or none
     (where production's own hold, and both sides are equal, those of the copy do).
     """
     began = time.monotonic()
     run = Run(Sides(ends, dict(schema_map)), on_conflict, dry_run, lanes, on_event)
+    run.logs.harmless = list(harmless)
     run.logs.find(by)
     if not dry_run:
         run.sides.settled = settle(ends.destination, schema_map.values())
@@ -380,7 +383,17 @@ class Run:
 
     def _note(self) -> None:
         """What the next call may believe."""
-        now = state.now()
+        now, position = state.now(), log.written(self.logs.positions)
+        if self.logs.positions["source"] is not None:
+            # Else the next call would read the log from when somebody wrote to them last.
+            for name, known in self.sides.states.items():
+                skipped = [one.name for one in self.cases.skipped if one.schema == name]
+                if known is None or not skipped:
+                    continue
+                heads = {
+                    one: dataclasses.replace(known.heads[one], position=position) for one in skipped
+                }
+                state.write_heads(self.ends.destination, self.sides.schema_map[name], heads)
         for one in self.cases.todo:
             if not one.found["match"]:
                 continue
@@ -403,7 +416,7 @@ class Run:
                     # written to meanwhile, and nobody could tell.
                     copy=copied.said if quiet and copied else None,
                     at=now,
-                    position=log.written(self.logs.positions),
+                    position=position,
                     compare=one.loading.proof(),
                 ),
             )

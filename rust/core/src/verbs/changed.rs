@@ -48,6 +48,9 @@ pub struct ChangedPlan {
     /// Foreign keys by which the server changes rows itself.
     #[serde(default)]
     pub cascades: Vec<Cascade>,
+    /// Statements, word for word, of which the caller knows that they change no row and no column's type.
+    #[serde(default)]
+    pub harmless: Vec<String>,
     /// Keys that are kept of one table; what changed more is looked at in another way.
     #[serde(default = "default_max_keys")]
     pub max_keys: usize,
@@ -93,7 +96,7 @@ pub fn changed_keys(plan: &ChangedPlan, progress: &Progress) -> Result<ChangedSu
     let budget = Budget { keys: plan.max_keys, bytes: plan.max_bytes };
     let collector = Collector::new(plan.tables.clone(), plan.cascades.clone(), habits, budget)?;
     // A sync changes rows and what is noted of them at once: those are no news.
-    let mut collector = collector.but_with(super::sync::STATE);
+    let mut collector = collector.but_with(super::sync::STATE).but_for(&plan.harmless);
     let mut bytes = 0;
     let mut unknown = dump::unusable(&mut connection)?;
     if unknown.is_none() && dump::identity(&mut connection)? != plan.since.server {
