@@ -13,10 +13,11 @@ import pytest
 import datajoint_migrate as package
 import small as pipelines
 from conftest import Fresh
-from datajoint_migrate import DestinationBusy, migrate
+from datajoint_migrate import DestinationBusy, migrate, rename_schema
 from datajoint_migrate.call import turn
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
+from servers import Server
 from small import Small
 
 
@@ -118,3 +119,17 @@ def test_of_two_calls_at_once_one_does_all_and_the_other_nothing(small: Small) -
         thread.join()
     assert results[0]["match"], results[0]["issues"]
     assert results[0]["rows_copied"] == 2 + 3 * pipelines.MICE + pipelines.RECORDINGS
+
+
+def test_whoever_renames_waits_for_a_reader_that_is_just_ending(
+    mysql: Server, fresh: Fresh
+) -> None:
+    fresh(mysql, "turn_read", "turn_read_new")
+    mysql.sql("CREATE DATABASE turn_read; CREATE TABLE turn_read.spec (id int PRIMARY KEY)")
+    reader = resolve(mysql.url).session(read_only=True)
+    turn.note_reading(reader, ["turn_read"])
+    ends = threading.Timer(0.5, reader.close)
+    ends.start()
+    rename_schema("turn_read", "turn_read_new", connection=mysql.url)
+    ends.join()
+    assert mysql.sql("SELECT COUNT(*) FROM turn_read_new.spec") == [("0",)]

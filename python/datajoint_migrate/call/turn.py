@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable
 
 from datajoint_migrate.catalog.presence import schema_exists
@@ -47,10 +48,14 @@ def take_turn_alone(session: Session, schemas: Iterable[str]) -> None:
     """
     names = list(schemas)
     take_turn(session, names)
+    # As above, for a call that has ended the server may still be ending its session.
+    until = time.monotonic() + LIMITS.turn_seconds
     for schema in names:
         for name in _reading(session.folded(schema)):
-            if session.query("SELECT IS_USED_LOCK(%s)", (name,))[0][0] is not None:
-                raise _busy(session, schema, name)
+            while session.query("SELECT IS_USED_LOCK(%s)", (name,))[0][0] is not None:
+                if time.monotonic() > until:
+                    raise _busy(session, schema, name)
+                time.sleep(LIMITS.ended_moment)
 
 
 def is_taken(session: Session, schema: str) -> bool:
