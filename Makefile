@@ -20,7 +20,7 @@ help:
 	@echo "make demo    migrate a small real pipeline on a private server and show what happened"
 	@echo "make test    all tests, with real servers and the real DataJoint clients"
 	@echo "make quick   those that need no server, and a real copy on each server; for the desk"
-	@echo "make soak    the fuzzer, the wheel, an archive of 5,000,000 objects, every case of the tests that kill things and of generated tables, and the benches with few rows; two hours or more"
+	@echo "make soak    the fuzzer, the wheel, an archive of 5,000,000 objects, every case of the tests that kill things and of generated tables, and the benches with few rows; an hour and a quarter at least"
 	@echo "make lint    formatting, clippy, ruff, import-linter, mypy, stubtest"
 	@echo "make wheel   a wheel for Python 3.11 and newer, in the cache folder"
 	@echo "make docs    the documentation as a site, in the cache folder"

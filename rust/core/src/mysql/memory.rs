@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use mysql_common::constants::{CapabilityFlags as Cap, ColumnFlags, ColumnType};
 
 use super::connect::{Server, SslMode};
-use super::settings::{Role, Setting, Settings};
+use super::settings::{BETWEEN, NOTHING, Role, Setting, Settings};
 use crate::secret::Secret;
 
 pub(crate) const VERSION: &str = "9.7.4";
@@ -241,11 +241,11 @@ fn settings(sql: &str) -> Option<Vec<Event>> {
 /// The answer of a server to a session that reads back its settings, with these values.
 pub(crate) fn told<'a>(settings: &'a Settings, value: impl Fn(&'a Setting) -> &'a str) -> Vec<Event> {
     let values = settings.all.iter().map(|setting| match value(setting) {
-        "NULL" => "~",
+        "NULL" => NOTHING,
         wanted if wanted.starts_with("CAST(") => "50",
         wanted => wanted,
     });
-    let line = values.collect::<Vec<_>>().join("|");
+    let line = values.collect::<Vec<_>>().join(&BETWEEN.to_string());
     rows(&["settings"], &[vec![Some(line.into_bytes())]])
 }
 

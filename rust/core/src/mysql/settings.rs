@@ -82,8 +82,8 @@ const NEVER: u32 = u32::MAX;
 const ISOLATION: &str = "'READ-COMMITTED'";
 
 /// Between values that are read back, and for one that is NULL: no setting of the list has them in its values.
-const BETWEEN: char = '|';
-const NOTHING: &str = "~";
+pub(super) const BETWEEN: char = '|';
+pub(super) const NOTHING: &str = "~";
 
 /// Name, value as SQL, who must have it, and the servers that know it.
 const SETTINGS: &[(&str, &str, Force, Since)] = &[
@@ -298,8 +298,8 @@ impl Settings {
         self.plain().map(Setting::statement).collect()
     }
 
-    /// Asks for the values of `all`, in their order, as one text: a client of Python takes longer to read the heads of forty
-    /// columns than to log in.
+    /// Asks for the values of `all`, in their order, as one text: of the time that a client of Python took for forty columns
+    /// more than half went into their heads.
     #[must_use]
     pub fn read(&self) -> String {
         let values = self.all.iter().map(|setting| match setting.name {
