@@ -111,6 +111,30 @@ def test_a_table_that_nobody_wrote_to_needs_no_log_of_that_time(small: Small) ->
     assert (found["how"], found["updated"], done["match"]) == ("log", 1, True), found["why"]
 
 
+def test_a_table_whose_log_is_gone_sends_no_other_to_be_read(small: Small) -> None:
+    """A conflict that nobody settles keeps its table at the position of when it was equal."""
+    server, tag = small.server, f"{small.lab}.tag"
+    server.sql(
+        f"UPDATE {tag} SET note = 'new' WHERE tag_id = 5;"
+        f"UPDATE `{small.lab}_v20`.tag SET note = '2x' WHERE tag_id = 5"
+    )
+    assert run(small)["tables"][tag]["conflicts"] == 1
+    server.sql("FLUSH BINARY LOGS")
+    run(small)
+    last = position(server)["file"]
+    # MariaDB keeps a file until what was written to it has reached the tables.
+    while server.sql("SHOW BINARY LOGS")[0][0] != last:
+        server.sql(f"PURGE BINARY LOGS TO '{last}'")
+    server.sql(
+        f"UPDATE `{small.lab}`.session__trial SET data = x'00ff' WHERE mouse_id = 3 AND trial = 5"
+    )
+    done = run(small)
+    assert (trials(small, done)["how"], trials(small, done)["updated"]) == ("log", 1)
+    left = done["tables"][tag]
+    assert (left["how"], left["conflicts"]) == ("digest", 1)
+    assert "was purged" in left["why"]
+
+
 def test_what_2x_wrote_is_found_by_the_log_of_the_copy(small: Small) -> None:
     copy = f"`{small.lab}_v20`.session__trial"
     small.server.sql(f"UPDATE {copy} SET data = x'bb' WHERE mouse_id = 2 AND trial = 3")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.tables import Schema, Table
-from datajoint_migrate.errors import InvalidArgument, ServerError
+from datajoint_migrate.errors import InvalidArgument, PermissionMissing, ServerError
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.rows import log
 from datajoint_migrate.verbs.move.sides import Sides
@@ -27,6 +27,7 @@ class Logs:
         self.positions: dict[str, dict[str, Any] | None] = {"source": None, "copy": None}
         self.unknown: dict[str, str] = {}
         self.plans: list[dict[str, Any]] = []
+        self.files: dict[str, frozenset[str]] = {}
 
     def find(self, by: By) -> None:
         """Where the logs of both sides end, before anything else is looked at: what is written from
@@ -65,6 +66,8 @@ class Logs:
                 one.why = "no position in the log was noted when both sides were last equal"
             elif any(self._is_of_another(side, start) for side, start in starts.items()):
                 one.why = "the position that was noted is one in the log of another server"
+            elif gone := self._gone(starts):
+                one.why = f"the log of when both sides were equal was purged ({gone})"
             elif not source.walk_key or source.walk_key != copy.walk_key:
                 one.why = "the table has no key that both sides share"
             else:
@@ -93,6 +96,29 @@ class Logs:
                 if side == "copy":
                     one.copy_logs.append(len(self.plans))
             self.plans.append(plan)
+
+    def _gone(self, starts: Mapping[str, dict[str, Any] | None]) -> str | None:
+        """A file that reading would begin with and that its server has removed.
+
+        One log is read for all tables, from the earliest of their positions: from this one nobody
+        could.
+        """
+        for side, start in starts.items():
+            there = self._files(side)
+            if start is not None and there and start["file"] not in there:
+                return str(start["file"])
+        return None
+
+    def _files(self, side: str) -> frozenset[str]:
+        """The files of a side's log; none where that is not told."""
+        if side not in self.files:
+            session = self.ends.source if side == "source" else self.ends.destination
+            try:
+                rows = session.query("SHOW BINARY LOGS")
+            except (ServerError, PermissionMissing):
+                rows = []
+            self.files[side] = frozenset(str(row[0]) for row in rows)
+        return self.files[side]
 
     def _is_of_another(self, side: str, start: dict[str, Any] | None) -> bool:
         now = self.positions[side]
