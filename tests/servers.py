@@ -145,9 +145,9 @@ class Server:
     def rest(self, *schemas: str) -> None:
         """Wait until the word of the server on their last changes cannot hide another change."""
         names = ", ".join(f"'{name}'" for name in schemas)
+        fresh = "SET SESSION information_schema_stats_expiry = 0; " if self.kind == "mysql" else ""
         young = (
-            "SET SESSION information_schema_stats_expiry = 0; SELECT COUNT(*) FROM"
-            f" information_schema.TABLES WHERE TABLE_SCHEMA IN ({names})"
+            f"{fresh}SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({names})"
             " AND UPDATE_TIME >= NOW() - INTERVAL 4 SECOND"
         )
         while self.sql(young) != [("0",)]:

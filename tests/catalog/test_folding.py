@@ -24,7 +24,7 @@ from datajoint_migrate import (
     verify_external_integrity,
     verify_schema_v20,
 )
-from datajoint_migrate.call import state
+from datajoint_migrate.call.marks import marks
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.tables import read_schemas
 from datajoint_migrate.rows.keys import referring
@@ -197,7 +197,7 @@ def test_what_is_written_to_schemas_in_capitals_is_seen_in_the_log_which_has_sma
     assert [one["key"] for one in done["conflicts"]] == [{"mouse": "9"}], done
     # Under the locks of a cutover, too, tables are known by the names that they were asked for by.
     with resolve(folding.url).session() as session:
-        for seen in (changes.look(session, FAR), state.marks(session, FAR)):
+        for seen in (changes.look(session, FAR), marks(session, FAR)):
             assert {schema for schema, table in seen if table == "mouse"} == {"Far_One"}
         session.spell(FAR)
         refers = referring(session, ["Far_One"])["Far_One", "mouse"]
@@ -210,6 +210,6 @@ def test_a_schema_that_differs_by_an_accent_is_another_one(folding: Server) -> N
         "CREATE DATABASE `côte`; CREATE TABLE `côte`.other (a INT PRIMARY KEY)"
     )
     with resolve(folding.url).session() as session:
-        assert set(state.marks(session, ["Cote"])) == {("Cote", "one")}
+        assert set(marks(session, ["Cote"])) == {("Cote", "one")}
         assert set(changes.look(session, ["cote"])) == {("cote", "one")}
         assert set(read_schemas(session, ["cote"])["cote"].tables) == {"one"}

@@ -11,16 +11,18 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.call.marks import mark
 from datajoint_migrate.catalog.names import SYNC
+from datajoint_migrate.catalog.presence import has_table
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Table, of_schemas
+from datajoint_migrate.catalog.tables import Table
 from datajoint_migrate.errors import InvalidArgument
-from datajoint_migrate.limits import LIMITS
 
 VERSION = 1
 ROLLED_BACK = "rolled_back"
@@ -37,28 +39,6 @@ chunk BIGINT UNSIGNED NOT NULL, plan CHAR(32) CHARACTER SET ascii NOT NULL,
 bounds LONGTEXT CHARACTER SET utf8mb4 NOT NULL, row_count BIGINT UNSIGNED NOT NULL DEFAULT 0,
 blocks LONGBLOB NOT NULL, PRIMARY KEY (table_name, chunk)) ENGINE=InnoDB
 COMMENT 'what sync knows of this copy'"""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """When a table was made and last written, as its server says; `settled` if that cannot hide a
-    younger write."""
-
-    created: str | None
-    updated: str | None
-    settled: bool = False
-
-    @property
-    def said(self) -> list[str] | None:
-        """For the state: nothing unless it can be trusted later."""
-        if self.created is None or self.updated is None or not self.settled:
-            return None
-        return [self.created, self.updated]
-
-    def is_as(self, said: list[str] | None) -> bool:
-        """Whether nobody has written since `said`. NULL says nothing: a restart, an eviction and a
-        TRUNCATE all leave it."""
-        return said is not None and [self.created, self.updated] == said
 
 
 @dataclass(frozen=True)
@@ -88,38 +68,6 @@ def definition(table: Table) -> str:
     """Identifies how a source table is declared, but for where it goes on numbering."""
     create = re.sub(r" AUTO_INCREMENT=\d+", "", table.create)
     return hashlib.sha256(create.encode()).hexdigest()
-
-
-def marks(
-    session: Session, schemas: Iterable[str], seconds: float | None = None
-) -> dict[Name, Mark]:
-    """When each table was last written; settled are those not written for so many seconds.
-
-    MariaDB tells the time of the statement, not of its commit: there nothing ever settles.
-    """
-    found: dict[Name, Mark] = {}
-    age = int(LIMITS.settled_seconds if seconds is None else seconds) + 1
-    for schema, table, created, updated, settled in of_schemas(
-        session,
-        "SELECT TABLE_SCHEMA, TABLE_NAME, CAST(CREATE_TIME AS CHAR), CAST(UPDATE_TIME AS CHAR),"
-        f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {age} SECOND, FALSE)"
-        " FROM information_schema.TABLES WHERE {schema}",
-        "TABLE_SCHEMA",
-        list(schemas),
-    ):
-        found[schema, table] = Mark(
-            None if created is None else str(created),
-            None if updated is None else str(updated),
-            bool(settled) and not session.is_mariadb,
-        )
-    return found
-
-
-def is_untouched(before: Mapping[Name, Mark], now: Mapping[Name, Mark]) -> bool:
-    """True if it is proved that nobody has written to a table, nor made or dropped one."""
-    return before.keys() == now.keys() and all(
-        mark.is_as(before[name].said) for name, mark in now.items()
-    )
 
 
 def prepare(session: Session, schemas: Iterable[str]) -> None:
@@ -156,6 +104,21 @@ def read_state(session: Session, schema: str) -> State | None:
         except (ValueError, TypeError, KeyError) as error:
             raise _unreadable(schema, str(table), error) from None
     return None if options is None else State(options, heads, rolled_back)
+
+
+def _head_of(session: Session, schema: str, table: str) -> Head | None:
+    """What is known of one table; None also for what cannot be understood."""
+    if not has_table(session, schema, SYNC):
+        return None
+    rows = session.query(
+        f"SELECT LEFT(bounds, {MOST_BYTES}) FROM {quote(schema, SYNC)}"
+        " WHERE chunk = 0 AND table_name = %s",
+        (table,),
+    )
+    try:
+        return _head(json.loads(rows[0][0])) if rows else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _options(said: Any) -> Mapping[str, Any]:
@@ -228,6 +191,25 @@ def write_head(session: Session, schema: str, table: str, head: Head) -> None:
 def write_heads(session: Session, schema: str, heads: Mapping[str, Head]) -> None:
     """Keep what is known of several tables from now on."""
     _write(session, schema, {table: dict(vars(head)) for table, head in heads.items()})
+
+
+@contextmanager
+def kept(session: Session, schema: str, table: str) -> Iterator[None]:
+    """What is known of a copy stays true across a statement that changes no row of it.
+
+    Such a statement renews the time at which the table was made, and leaves the other, by which a
+    write of somebody else would show, and the number, which a TRUNCATE would renew.
+    """
+    head = _head_of(session, schema, table)
+    if head is None or head.copy is None:
+        yield
+        return
+    before = mark(session, schema, table)
+    yield
+    if not before.is_as(head.copy):
+        return
+    if copy := before.over(mark(session, schema, table)):
+        write_head(session, schema, table, replace(head, copy=copy))
 
 
 def now() -> str:

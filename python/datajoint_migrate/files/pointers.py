@@ -11,8 +11,8 @@ from typing import Any
 
 from datajoint_migrate import _core
 from datajoint_migrate._core import quote
-from datajoint_migrate.call import state
 from datajoint_migrate.call.ends import Ends
+from datajoint_migrate.call.marks import Mark, Name, is_untouched, marks
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.session import Session
@@ -380,7 +380,7 @@ def move_later(
     jobs: Sequence[FileJob],
     stores: Stores,
     copy_files: bool,
-    before: Mapping[state.Name, state.Mark],
+    before: Mapping[Name, Mark],
     on_event: OnEvent = None,
 ) -> int:
     """Copy (or look for) what production has stored since it was as `before`; how many were copied.
@@ -388,9 +388,7 @@ def move_later(
     Files are copied before rows are read: what was stored in between is behind rows of the copy,
     and only now known. Raises `ExternalMissing`.
     """
-    if not jobs or state.is_untouched(
-        before, state.marks(ends.source, {name for name, _ in before})
-    ):
+    if not jobs or is_untouched(before, marks(ends.source, {name for name, _ in before})):
         return 0
     moved = move_files(ends, jobs, stores, copy_files, on_event)
     raise_missing(moved["errors"])

@@ -9,7 +9,8 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.call.ends import check_names, open_ends
-from datajoint_migrate.call.state import State, marks
+from datajoint_migrate.call.marks import marks
+from datajoint_migrate.call.state import State
 from datajoint_migrate.call.state import read_state as state_of_copy
 from datajoint_migrate.call.turn import is_taken
 from datajoint_migrate.catalog.leftovers import old_named_by_keys

@@ -19,7 +19,9 @@ from datajoint_migrate import (
     sync,
 )
 from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.limits import LIMITS
+from datajoint_migrate.verbs.cutover import fence
 from datajoint_migrate.verbs.cutover.following import Following
 from in_use import MAP, mice, over, prepare, tables, writer
 from servers import Server
@@ -44,6 +46,65 @@ def test_while_writers_wait_no_table_is_read_whole_where_the_log_tells_what_chan
     found = {name: one["how"] for name, one in done["proved"].items()}
     assert set(found) == {"late_a.mouse", "late_a.best", "late_b.__scan"}
     assert set(found.values()) <= {"log", "skipped"}, found
+
+
+def vouched_for(server: Server) -> None:
+    """Make both sides equal, and wait until the server's word proves that they stay so."""
+    sync(MAP, connection=server.url)
+    server.rest(*MAP, *MAP.values())
+    assert sync(MAP, connection=server.url)["match"]
+
+
+def test_while_writers_wait_no_table_is_read_that_nobody_has_written_to(server: Server) -> None:
+    vouched_for(server)
+    done = over(server)
+    found = {name: one["how"] for name, one in done["proved"].items()}
+    assert set(found) == {"late_a.mouse", "late_a.best", "late_b.__scan"}
+    assert set(found.values()) == {"skipped"}, found
+    assert mice(server, "late_a") == {1, 2, 3, 10}
+
+
+def test_a_cutover_that_did_not_come_about_makes_no_later_sync_read_more(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vouched_for(server)
+    last = Following.sync
+
+    def refuse(self: Following, *arguments: Any, **options: Any) -> None:
+        if options.get("held"):
+            raise NotReady("not tonight")
+        last(self, *arguments, **options)
+
+    monkeypatch.setattr(Following, "sync", refuse)
+    with pytest.raises(NotReady, match="not tonight"):
+        over(server)
+    found = sync(MAP, connection=server.url)["tables"]
+    assert {one["how"] for one in found.values()} == {"skipped"}, found
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_2x_writes_to_a_copy_while_it_gets_its_fence_is_a_conflict(
+    server: Server, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    vouched_for(server)
+    patiently, statements = fence.patiently, []
+
+    def beside(session: Session, sql: str, seconds: float) -> None:
+        is_first = not statements and "`mouse`" in sql
+        if is_first:
+            statements.append(sql)
+        if is_first and when == "before":
+            server.sql("INSERT INTO late_a_v20.mouse (mouse_id) VALUES (50)")
+        patiently(session, sql, seconds)
+        if is_first and when == "after":
+            server.sql("INSERT INTO late_a_v20.mouse (mouse_id) VALUES (50)")
+
+    monkeypatch.setattr(fence, "patiently", beside)
+    with pytest.raises(NotReady, match=r"late_a\.mouse: 1 row of the copy"):
+        over(server)
+    assert statements
+    assert mice(server, "late_a") == {1, 2, 3, 10}
+    assert mice(server, "late_a_v20") == {1, 2, 3, 10, 50}
 
 
 def test_what_was_written_since_the_copy_comes_along(server: Server) -> None:

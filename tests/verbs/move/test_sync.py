@@ -210,7 +210,6 @@ def test_unique_values_move_between_rows_and_pointers_are_swapped(small: Small) 
     assert equal(small)
 
 
-@pytest.mark.parametrize("server", ["mysql"], indirect=True)
 def test_a_table_is_skipped_only_if_the_server_vouches_for_both_sides(small: Small) -> None:
     tag = f"`{small.lab}`.tag"
     small.server.rest(*small.map, *small.map.values())
@@ -233,7 +232,6 @@ def test_a_table_is_skipped_only_if_the_server_vouches_for_both_sides(small: Sma
     assert anew["tables"][f"{small.lab}.tag"]["inserted"] == 1
 
 
-@pytest.mark.parametrize("server", ["mysql"], indirect=True)
 def test_what_is_written_to_a_copy_while_its_migration_ends_is_not_taken_for_equal(
     small: Small, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.catalog.table_ids import place, table_ids
 from datajoint_migrate.catalog.tables import of_schemas
-from datajoint_migrate.errors import PermissionMissing
 
 Name = tuple[str, str]
 
@@ -39,7 +39,8 @@ class Mark:
 
 def look(session: Session, schemas: Iterable[str]) -> dict[Name, Mark]:
     """The mark of every table of the schemas."""
-    numbers = _numbers(session)
+    # Without PROCESS other sessions are not seen either, and a cutover is refused for that.
+    numbers = table_ids(session)
     rows = of_schemas(
         session,
         "SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME, NOW() FROM information_schema.TABLES"
@@ -49,30 +50,9 @@ def look(session: Session, schemas: Iterable[str]) -> dict[Name, Mark]:
     )
     return {
         (schema, str(table)): Mark(
-            numbers.get(f"{schema}/{table}".lower()),
+            numbers.get(place(schema, str(table))),
             updated,
             updated is not None and now - updated >= REST,
         )
         for schema, table, updated, now in rows
     }
-
-
-def _numbers(session: Session) -> dict[str, int]:
-    view = "INNODB_SYS_TABLES" if session.is_mariadb else "INNODB_TABLES"
-    try:
-        found = session.query(f"SELECT NAME, TABLE_ID FROM information_schema.{view}")
-    except PermissionMissing:
-        # Without PROCESS other sessions are not seen either, and a cutover is refused for that.
-        return {}
-    return {_plain(str(name)).lower(): int(number) for name, number in found}
-
-
-def _plain(name: str) -> str:
-    """`lab/@0023session` is `lab/#session`: letters that file names may not have are numbers."""
-    parts = name.split("@")
-    plain = parts[0]
-    for part in parts[1:]:
-        code = part[:4]
-        is_code = len(code) == 4 and all(letter in "0123456789abcdef" for letter in code)
-        plain += chr(int(code, 16)) + part[4:] if is_code else "@" + part
-    return plain

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from datajoint_migrate.build.building import is_declared
 from datajoint_migrate.call import state
+from datajoint_migrate.call.marks import Mark, marks
 from datajoint_migrate.catalog.names import old_name
 from datajoint_migrate.catalog.presence import has_rows
 from datajoint_migrate.catalog.tables import Table, user_tables
@@ -29,16 +30,16 @@ class Cases:
         # Left alone, and why.
         self.blocked: dict[Name, str] = {}
         self.notes: list[str] = []
-        self.written: dict[Name, state.Mark] = {}
-        self.copied: dict[Name, state.Mark] = {}
+        self.written: dict[Name, Mark] = {}
+        self.copied: dict[Name, Mark] = {}
 
     def decide(self, chosen: Iterable[str] | None, drop: bool) -> None:
         """See what is to be done with each table. Writes nothing."""
         sides = self.sides
         wanted = None if chosen is None else set(chosen)
         # Before the snapshot: what is written from now on is younger.
-        self.written = state.marks(sides.ends.source, sides.sources)
-        self.copied = state.marks(sides.ends.destination, sides.schema_map.values())
+        self.written = marks(sides.ends.source, sides.sources)
+        self.copied = marks(sides.ends.destination, sides.schema_map.values())
         known_names: set[str] = set()
         for name, schema in sides.sources.items():
             for table in user_tables(schema):

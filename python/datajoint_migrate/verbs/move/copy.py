@@ -13,7 +13,6 @@ from datajoint_migrate.build.charset import check_charset
 from datajoint_migrate.build.creating import drop_program
 from datajoint_migrate.build.making import is_half_made, make_whole
 from datajoint_migrate.build.programs import TRIGGER, carried_triggers, carry
-from datajoint_migrate.call import state
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import (
     Ends,
@@ -23,6 +22,7 @@ from datajoint_migrate.call.ends import (
     whole_map,
 )
 from datajoint_migrate.call.journal import forget, take_back
+from datajoint_migrate.call.marks import marks
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.throttle import Throttle
 from datajoint_migrate.call.turn import note_reading, take_turn
@@ -390,7 +390,7 @@ def _load(
     tables = [loading.destination for loading in loadings]
     pairs = [(loading.source, loading.destination) for loading in loadings]
     triggers = carried_triggers(ends, pairs, schema_map)
-    before = state.marks(ends.source, {loading.source.schema for loading in loadings})
+    before = marks(ends.source, {loading.source.schema for loading in loadings})
     files = move_files(ends, jobs, stores, copy_files, on_event)
     raise_missing(files["errors"])
     for trigger in triggers:

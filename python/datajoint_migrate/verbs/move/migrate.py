@@ -22,6 +22,7 @@ from datajoint_migrate.build.programs import STILL, TRIGGER
 from datajoint_migrate.call import journal, state
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import Ends, check_names, open_ends
+from datajoint_migrate.call.marks import Mark, marks
 from datajoint_migrate.call.progress import OnEvent, tell, tell_stage
 from datajoint_migrate.call.throttle import Throttle
 from datajoint_migrate.call.turn import note_reading, take_turn
@@ -189,7 +190,7 @@ def migrate(
             **decided(job.buildings, job.schema_map, job.files, stores, copy_files, tolerance),
         )
         # Before any snapshot: what is written from now on is younger.
-        written = state.marks(ends.source, schema_map)
+        written = marks(ends.source, schema_map)
         positions, _ = log.find_positions(
             ends.source.server, None if ends.same_server else ends.destination.server
         )
@@ -280,7 +281,7 @@ def _note_state(
     ends: Ends,
     job: Job,
     made: Mapping[str, Schema],
-    written: Mapping[Name, state.Mark],
+    written: Mapping[Name, Mark],
     comparisons: Sequence[tuple[Mapping[Name, dict[str, Any]], float]],
     unsigned: Unsigned,
     unseen: Unseen,
@@ -291,13 +292,12 @@ def _note_state(
     `comparisons`: results, and when the first of them was begun.
     """
     compared: dict[Name, dict[str, Any]] = {}
-    copies: dict[Name, state.Mark | None] = {}
+    copies: dict[Name, Mark | None] = {}
     for results, since in comparisons:
         compared |= results
         # A copy that was written to since its comparison began may hold something else.
-        seconds = time.monotonic() - since + LIMITS.settled_seconds
-        marks = state.marks(ends.destination, job.schema_map.values(), seconds)
-        copies |= {name: marks.get((job.schema_map[name[0]], name[1])) for name in results}
+        there = marks(ends.destination, job.schema_map.values(), since=time.monotonic() - since)
+        copies |= {name: there.get((job.schema_map[name[0]], name[1])) for name in results}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     for building in job.buildings:
         source, dest = building.source, building.dest
@@ -369,7 +369,7 @@ def _fill(
         prove(ends.source, loading.source, loading.match)
     # Files that stay were looked for before anything was made.
     written = [files for files in job.files if files.writes(job.stores, job.copy_files)]
-    before = state.marks(ends.source, job.sources)
+    before = marks(ends.source, job.sources)
     files = move_files(ends, written, job.stores, job.copy_files, on_event, executor)
     raise_missing(files["errors"])
     filled: dict[str, Any] = {"files_copied": files["files_copied"]}

@@ -11,7 +11,6 @@ from datajoint_migrate import _core
 from datajoint_migrate._core import quote
 from datajoint_migrate.build.building import plan_schema
 from datajoint_migrate.build.making import is_half_made, make_whole
-from datajoint_migrate.call import state
 from datajoint_migrate.call.border import check
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import (
@@ -22,6 +21,7 @@ from datajoint_migrate.call.ends import (
     whole_map,
 )
 from datajoint_migrate.call.journal import forget, take_back
+from datajoint_migrate.call.marks import is_untouched, marks
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.neighbours import with_neighbours
@@ -419,7 +419,7 @@ def _take(
         plans.append(loading.plan(*_condition(ends, sampling, loading.source)))
     jobs = file_jobs(column for loading in loadings for column in loading.pointed())
     check_places(jobs, stores, copy_files)
-    before = state.marks(ends.source, sampling.sources)
+    before = marks(ends.source, sampling.sources)
 
     def move() -> int:
         moved = move_referenced(
@@ -433,7 +433,7 @@ def _take(
     # changed meanwhile is copied again: a parent could be missing from what is there by then.
     copied = _core.copy(copy_plan(ends.specs(), plans, route="river", lanes=lanes), on_event)
     # A row may have been given another value since its files were copied.
-    if jobs and not state.is_untouched(before, state.marks(ends.source, sampling.sources)):
+    if jobs and not is_untouched(before, marks(ends.source, sampling.sources)):
         files += move()
     for loading in loadings:
         keep_auto_increment(ends, loading.source, loading.destination)

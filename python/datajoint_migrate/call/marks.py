@@ -1,0 +1,137 @@
+"""When tables were last written, as their server says, and when that may be believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.catalog.table_ids import place, table_id, table_ids
+from datajoint_migrate.catalog.tables import of_schemas
+from datajoint_migrate.errors import PermissionMissing
+from datajoint_migrate.limits import LIMITS
+
+Name = tuple[str, str]
+_TIMES = "CAST(CREATE_TIME AS CHAR), CAST(UPDATE_TIME AS CHAR)"
+# A time within its quarter of an hour: the same in every time zone, and two columns of the
+# catalogue may be in two.
+_SECOND = "MOD(TIME_TO_SEC({}), 900)"
+# MariaDB shows the same list of transactions until nobody has asked for it for so long
+# (`CACHE_MIN_IDLE_TIME_NS`), and may be asked so often.
+_OLD_SECONDS, _LISTS = 0.11, 3
+
+
+@dataclass(frozen=True)
+class Mark:
+    """When a table was made and last written, as its server says; `settled` if that cannot hide a
+    younger write. The engine's `number` of it, where it is told, shows what leaves both times: a
+    TRUNCATE on MariaDB, IMPORT TABLESPACE on MySQL."""
+
+    created: str | None
+    updated: str | None
+    settled: bool = False
+    number: int | None = None
+
+    @property
+    def said(self) -> list[str] | None:
+        """For the state: nothing unless it can be trusted later."""
+        return self._told if self.settled else None
+
+    def is_as(self, said: list[str] | None) -> bool:
+        """Whether nobody has written since `said`. NULL says nothing: a restart, an eviction and a
+        TRUNCATE all leave it."""
+        return said is not None and self._told == said
+
+    def over(self, later: Mark) -> list[str] | None:
+        """What the state may say from the `later` look on, if nothing but a comment was changed in
+        between, which renews the time at which the table was made; else None."""
+        same = (self.updated, self.number) == (later.updated, later.number)
+        return later._told if same else None
+
+    @property
+    def _told(self) -> list[str] | None:
+        if self.created is None or self.updated is None:
+            return None
+        return [f"{self.created} {self.number or ''}".strip(), self.updated]
+
+
+def marks(session: Session, schemas: Iterable[str], since: float | None = None) -> dict[Name, Mark]:
+    """When each table was last written; settled are those that were not for a moment, and where
+    something has been read already, not for the seconds `since` it was begun.
+
+    Whoever looks first and reads then sees what had been written by the look. Whoever has read
+    already learns nothing on MariaDB: there a write has the time at which its transaction was
+    begun, though it is seen from the commit on.
+    """
+    found: dict[Name, Mark] = {}
+    age = int(LIMITS.settled_seconds + (since or 0.0)) + 1
+    is_mariadb = session.is_mariadb
+    begun = _begun(session) if is_mariadb and since is None else None
+    numbers = table_ids(session)
+    for schema, table, created, updated, settled, of_one, second in of_schemas(
+        session,
+        f"SELECT TABLE_SCHEMA, TABLE_NAME, {_TIMES},"
+        f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {age} SECOND, FALSE),"
+        # Of the parts of a table only the youngest tells its time.
+        " ENGINE = 'InnoDB' AND LOCATE('partitioned', CREATE_OPTIONS) = 0,"
+        f" {_SECOND.format('UPDATE_TIME')} FROM information_schema.TABLES WHERE {{schema}}",
+        "TABLE_SCHEMA",
+        list(schemas),
+    ):
+        number = numbers.get(place(schema, str(table)))
+        if settled and is_mariadb:
+            settled = of_one and begun is not None and int(second) not in begun
+            settled = settled and number is not None
+        found[schema, table] = Mark(_text(created), _text(updated), bool(settled), number)
+    return found
+
+
+def _begun(session: Session) -> frozenset[int] | None:
+    """The seconds in which transactions were begun that may still write; None if nobody tells.
+
+    MariaDB gives what such a one has written this time, whenever it ends (`trx_t::commit_tables`).
+    A transaction that the session has open ends here.
+    """
+    session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+    try:
+        for _ in range(_LISTS):
+            found = session.query(
+                f"SELECT {_SECOND.format('trx_started')}, trx_is_read_only,"
+                " trx_mysql_thread_id = CONNECTION_ID(),"
+                f" MOD({_SECOND.format('NOW()')} - {_SECOND.format('trx_started')} + 900, 900)"
+                " FROM information_schema.INNODB_TRX"
+            )
+            # This one is on the list only if it is a new list.
+            if any(own and age <= LIMITS.settled_seconds for _, _, own, age in found):
+                return frozenset(int(second) for second, reads, _, _ in found if not reads)
+            time.sleep(_OLD_SECONDS)
+    except PermissionMissing:
+        return None
+    finally:
+        session.execute("COMMIT")
+    return None
+
+
+def mark(session: Session, schema: str, table: str) -> Mark:
+    """The mark of one table, for who knows another that it may be like: it is never settled."""
+    found = session.query(
+        f"SELECT {_TIMES} FROM information_schema.TABLES"
+        " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
+        (schema, table),
+    )
+    created, updated = found[0] if found else (None, None)
+    number = table_id(session, schema, table)
+    return Mark(_text(created), _text(updated), number=number)
+
+
+def _text(said: Any) -> str | None:
+    return None if said is None else str(said)
+
+
+def is_untouched(before: Mapping[Name, Mark], now: Mapping[Name, Mark]) -> bool:
+    """True if it is proved that nobody has written to a table, nor made or dropped one."""
+    return before.keys() == now.keys() and all(
+        mark.is_as(before[name].said) for name, mark in now.items()
+    )

@@ -1,0 +1,56 @@
+"""Under which number the engine keeps a table. TRUNCATE and IMPORT TABLESPACE give it a new one.
+
+Told to users with the right PROCESS only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from datajoint_migrate.catalog.session import Session
+from datajoint_migrate.errors import PermissionMissing
+
+
+def table_ids(session: Session) -> dict[str, int]:
+    """The number of every table of the server by its `place`; nothing for who may not see it."""
+    try:
+        found = session.query(f"SELECT NAME, TABLE_ID FROM information_schema.{_view(session)}")
+    except PermissionMissing:
+        return {}
+    return {_plain(str(name)).lower(): int(number) for name, number in found}
+
+
+def table_id(session: Session, schema: str, table: str) -> int | None:
+    """The number of one table, None for who may not see it."""
+    name = "/".join(re.sub(r"[^0-9A-Za-z_]", _code, part) for part in (schema, table))
+    try:
+        found = session.query(
+            f"SELECT TABLE_ID FROM information_schema.{_view(session)} WHERE NAME = %s", (name,)
+        )
+    except PermissionMissing:
+        return None
+    return int(found[0][0]) if len(found) == 1 else None
+
+
+def place(schema: str, table: str) -> str:
+    """By which a table is found among `table_ids`."""
+    return f"{schema}/{table}".lower()
+
+
+def _view(session: Session) -> str:
+    return "INNODB_SYS_TABLES" if session.is_mariadb else "INNODB_TABLES"
+
+
+def _code(letter: re.Match[str]) -> str:
+    return f"@{ord(letter[0]):04x}"
+
+
+def _plain(name: str) -> str:
+    """`lab/@0023session` is `lab/#session`: letters that file names may not have are numbers."""
+    parts = name.split("@")
+    plain = parts[0]
+    for part in parts[1:]:
+        code = part[:4]
+        is_code = len(code) == 4 and all(letter in "0123456789abcdef" for letter in code)
+        plain += chr(int(code, 16)) + part[4:] if is_code else "@" + part
+    return plain
