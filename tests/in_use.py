@@ -1,8 +1,9 @@
-"""Two schemas that were migrated and used since, and who writes while they change places."""
+"""Two schemas that were migrated and used since, and who writes meanwhile."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from conftest import Fresh
 from datajoint_migrate import MigrationError, cutover, migrate
 from datajoint_migrate.catalog.server import resolve
+from datajoint_migrate.catalog.session import Session
 from pair import make_pair
 from servers import Server
 
@@ -68,3 +70,26 @@ def writer(server: Server, table: str = "late_a.mouse", rests: float = 0.0) -> I
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def two_of_one_second(
+    server: Server, insert: str, another: str = ""
+) -> Iterator[tuple[Session, Session]]:
+    """Two transactions that were begun in the same second and have written rows 2002 and 2003.
+
+    MariaDB gives what either has written the same time, whenever it commits.
+    """
+    with resolve(server.url).session() as first, resolve(server.url).session() as second:
+        while True:
+            for session, sql, row in ((first, insert, 2002), (second, another or insert, 2003)):
+                session.execute("START TRANSACTION")
+                session.execute(sql, (row,))
+            begun = first.query("SELECT trx_started FROM information_schema.INNODB_TRX")
+            if len(begun) == 2 and begun[0] == begun[1]:
+                break
+            # Whoever reads the list more often than this is shown an old one.
+            time.sleep(0.2)
+            for session in (first, second):
+                session.execute("ROLLBACK")
+        yield first, second

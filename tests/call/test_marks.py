@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -14,6 +12,7 @@ from datajoint_migrate import migrate, sync
 from datajoint_migrate.call.marks import Mark, mark, marks
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
+from in_use import two_of_one_second
 from servers import Server
 
 MAP = {"marks": "marks_v20"}
@@ -30,24 +29,6 @@ def server(request: pytest.FixtureRequest, fresh: Fresh) -> Server:
     return found
 
 
-@contextmanager
-def two_of_one_second(server: Server) -> Iterator[tuple[Session, Session]]:
-    """Two transactions that were begun in the same second and have both written to the table."""
-    with resolve(server.url).session() as first, resolve(server.url).session() as second:
-        while True:
-            for number, session in ((2, first), (3, second)):
-                session.execute("START TRANSACTION")
-                session.execute(f"INSERT INTO marks.mouse VALUES ({number})")
-            begun = first.query("SELECT trx_started FROM information_schema.INNODB_TRX")
-            if len(begun) == 2 and begun[0] == begun[1]:
-                break
-            # Whoever reads the list more often than this is shown an old one.
-            time.sleep(0.2)
-            for session in (first, second):
-                session.execute("ROLLBACK")
-        yield first, second
-
-
 def mouse(server: Server) -> Mark:
     with resolve(server.url).session(read_only=True) as session:
         return marks(session, MAP)["marks", "mouse"]
@@ -58,7 +39,7 @@ def test_a_row_that_was_written_in_the_second_of_another_and_committed_later_is_
 ) -> None:
     """MariaDB tells when the transaction of the last write was begun: twice the same time."""
     assert migrate(MAP, connection=server.url)["match"]
-    with two_of_one_second(server) as (first, second):
+    with two_of_one_second(server, "INSERT INTO marks.mouse VALUES (%s)") as (first, second):
         first.execute("COMMIT")
         server.rest(*MAP, *MAP.values())
         for _ in range(2):
@@ -73,7 +54,7 @@ def test_a_row_that_was_written_in_the_second_of_another_and_committed_later_is_
 def test_a_table_settles_once_nobody_can_write_to_it_with_the_time_that_it_has(
     server: Server,
 ) -> None:
-    with two_of_one_second(server) as (first, second):
+    with two_of_one_second(server, "INSERT INTO marks.mouse VALUES (%s)") as (first, second):
         first.execute("COMMIT")
         server.rest(*MAP)
         hidden = mouse(server)

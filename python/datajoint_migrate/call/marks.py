@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,11 @@ from datajoint_migrate.limits import LIMITS
 
 Name = tuple[str, str]
 _TIMES = "CAST(CREATE_TIME AS CHAR), CAST(UPDATE_TIME AS CHAR)"
-# A time within its quarter of an hour: the same in every time zone, and two columns of the
-# catalogue may be in two.
-_SECOND = "MOD(TIME_TO_SEC({}), 900)"
 # MariaDB shows the same list of transactions until nobody has asked for it for so long
 # (`CACHE_MIN_IDLE_TIME_NS`), and may be asked so often.
 _OLD_SECONDS, _LISTS = 0.11, 3
+# A local time may be two, an hour or half an hour apart, when clocks are put back.
+_FOLD = 1800
 
 
 @dataclass(frozen=True)
@@ -68,44 +68,52 @@ def marks(session: Session, schemas: Iterable[str], since: float | None = None) 
     found: dict[Name, Mark] = {}
     age = int(LIMITS.settled_seconds + (since or 0.0)) + 1
     is_mariadb = session.is_mariadb
-    begun = _begun(session) if is_mariadb and since is None else None
+    begun = begun_times(session) if is_mariadb and since is None else None
     numbers = table_ids(session)
-    for schema, table, created, updated, settled, of_one, second in of_schemas(
+    for schema, table, created, updated, settled, of_one in of_schemas(
         session,
         f"SELECT TABLE_SCHEMA, TABLE_NAME, {_TIMES},"
         f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {age} SECOND, FALSE),"
         # Of the parts of a table only the youngest tells its time.
-        " ENGINE = 'InnoDB' AND LOCATE('partitioned', CREATE_OPTIONS) = 0,"
-        f" {_SECOND.format('UPDATE_TIME')} FROM information_schema.TABLES WHERE {{schema}}",
+        " ENGINE = 'InnoDB' AND LOCATE('partitioned', CREATE_OPTIONS) = 0"
+        " FROM information_schema.TABLES WHERE {schema}",
         "TABLE_SCHEMA",
         list(schemas),
     ):
         number = numbers.get(place(schema, str(table)))
         if settled and is_mariadb:
-            settled = of_one and begun is not None and int(second) not in begun
+            settled = of_one and begun is not None and str(updated) not in begun
             settled = settled and number is not None
         found[schema, table] = Mark(_text(created), _text(updated), bool(settled), number)
     return found
 
 
-def _begun(session: Session) -> frozenset[int] | None:
-    """The seconds in which transactions were begun that may still write; None if nobody tells.
+def begun_times(session: Session) -> frozenset[str] | None:
+    """When transactions that may still write were begun, as the session tells times; None if nobody
+    tells (it takes PROCESS).
 
     MariaDB gives what such a one has written this time, whenever it ends (`trx_t::commit_tables`).
     A transaction that the session has open ends here.
     """
     session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+    # In the server's own time zone, whatever the session has.
+    begun = "CONVERT_TZ(trx_started, 'SYSTEM', @@SESSION.time_zone)"
     try:
         for _ in range(_LISTS):
             found = session.query(
-                f"SELECT {_SECOND.format('trx_started')}, trx_is_read_only,"
-                " trx_mysql_thread_id = CONNECTION_ID(),"
-                f" MOD({_SECOND.format('NOW()')} - {_SECOND.format('trx_started')} + 900, 900)"
-                " FROM information_schema.INNODB_TRX"
+                f"SELECT {begun}, TIMESTAMPDIFF(SECOND, {begun}, NOW()), trx_is_read_only,"
+                " trx_mysql_thread_id = CONNECTION_ID() FROM information_schema.INNODB_TRX"
             )
+            if any(at is None for at, *_ in found):
+                return None
             # This one is on the list only if it is a new list.
-            if any(own and age <= LIMITS.settled_seconds for _, _, own, age in found):
-                return frozenset(int(second) for second, reads, _, _ in found if not reads)
+            if any(own and age % _FOLD <= LIMITS.settled_seconds for _, age, _, own in found):
+                return frozenset(
+                    str(at + datetime.timedelta(seconds=shift))
+                    for at, _, reads, _ in found
+                    if not reads
+                    for shift in range(-2 * _FOLD, 2 * _FOLD + 1, _FOLD)
+                )
             time.sleep(_OLD_SECONDS)
     except PermissionMissing:
         return None

@@ -25,7 +25,8 @@ from datajoint_migrate import (
     migrate,
     rollback,
 )
-from datajoint_migrate.verbs.cutover import bring_back
+from datajoint_migrate.verbs.cutover import bring_back, occupants
+from in_use import two_of_one_second
 from program import program, write_stores
 from servers import Server
 from small import MICE, RECORDINGS, Small, make
@@ -209,6 +210,29 @@ def test_a_change_while_it_is_at_work_ends_it_and_comes_along_afterwards(
     assert small.count(small.lab, "mouse") == MICE + 2
 
 
+def test_a_transaction_that_ends_while_it_is_at_work_is_seen_whatever_time_it_leaves(
+    server: Server, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = over(server, fresh, "back", tmp_path)
+    insert = f"INSERT INTO `{small.lab}`.mouse VALUES (%s, 'rat', 1, NULL)"
+    proved = bring_back.BringBack._prove
+    with two_of_one_second(small.server, insert) as (first, second), monkeypatch.context() as patch:
+
+        def late(self: Any, changed: Any) -> None:
+            proved(self, changed)
+            second.execute("COMMIT")
+
+        first.execute("COMMIT")
+        small.server.rest(*small.map)
+        patch.setattr(bring_back.BringBack, "_prove", late)
+        # They are there for moments only.
+        patch.setattr(occupants, "sessions_now", lambda *_: ([], []))
+        with pytest.raises(NotReady, match=r"back_lab\.mouse was written to"):
+            back(small, execute=True)
+    assert back(small, execute=True)["executed"]
+    assert small.count(small.lab, "mouse") == MICE + 2
+
+
 def test_new_tables_and_columns_are_named_by_key_and_stay(small: Small) -> None:
     write(small)
     small.server.sql(
@@ -310,7 +334,7 @@ def test_an_undoing_that_was_begun_without_it_is_not_finished_with_it(
 
 KILLED = """
 import os, signal, sys
-from datajoint_migrate.verbs.cutover import bring_back
+from datajoint_migrate.verbs.cutover import bring_back, occupants
 from dj_migrate import main
 bring_back.keep_auto_increment = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv[0] = "dj-migrate"

@@ -32,7 +32,9 @@ from datajoint_migrate.catalog.names import SYNC
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.verbs.cutover import occupants
+from datajoint_migrate.verbs.cutover.watch import Watch
 from full_pipeline import ADAPTERS, FullPipeline, fill, read_with, work_with
+from in_use import two_of_one_second
 from pair import make_pair
 from places import PIPELINES, TESTS
 from servers import Server
@@ -312,6 +314,35 @@ def test_who_comes_in_between_makes_it_fail_wholly(
         with pytest.raises(ServerError, match="everything is as it was before"):
             ready(server, execute=True)
     assert seen(server) == before
+
+
+def test_a_transaction_that_ends_after_the_comparison_is_seen_whatever_time_it_leaves(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, ended = Watch.end_sessions, []
+    insert = "INSERT INTO cut_a.mouse (mouse_id) VALUES (%s)"
+    with two_of_one_second(server, insert) as (first, second):
+        first.execute("COMMIT")
+        server.sql("INSERT INTO cut_a_v20.mouse (mouse_id) VALUES (2002)")
+        backup_again(server)
+        server.rest(*MAP)
+
+        def late(watch: Watch) -> None:
+            second.execute("COMMIT")
+            ended.append(server.sql("SELECT COUNT(*) FROM cut_a.mouse WHERE mouse_id > 2000"))
+            end(watch)
+
+        monkeypatch.setattr(Watch, "end_sessions", late)
+        with pytest.raises(NotReady, match=r"cut_a\.mouse was written to since the comparison"):
+            ready(server, execute=True, end_sessions=True)
+    assert ended == [[("2",)]]
+    assert server.sql("SELECT COUNT(*) FROM cut_a.mouse WHERE mouse_id > 2000") == [("2",)]
+
+
+def backup_again(server: Server) -> None:
+    for schema, backup in BACKUPS.items():
+        drop(server, backup)
+        backup_schema(schema, backup, connection=server.url)
 
 
 # -- the fence -----------------------------------------------------------------------------------

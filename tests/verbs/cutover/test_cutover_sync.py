@@ -23,7 +23,7 @@ from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.verbs.cutover import fence
 from datajoint_migrate.verbs.cutover.following import Following
-from in_use import MAP, mice, over, prepare, tables, writer
+from in_use import MAP, mice, over, prepare, tables, two_of_one_second, writer
 from servers import Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -105,6 +105,25 @@ def test_what_2x_writes_to_a_copy_while_it_gets_its_fence_is_a_conflict(
     assert statements
     assert mice(server, "late_a") == {1, 2, 3, 10}
     assert mice(server, "late_a_v20") == {1, 2, 3, 10, 50}
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+@pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+def test_nothing_changes_places_while_a_write_could_leave_the_time_of_the_last_one(
+    server: Server, syncs: bool
+) -> None:
+    """Somebody elsewhere has a transaction open that began in the same second."""
+    server.sql("CREATE OR REPLACE DATABASE late_c; CREATE TABLE late_c.mouse (mouse_id int)")
+    sync(MAP, connection=server.url)
+    insert = "INSERT INTO late_%s.mouse (mouse_id) VALUES (%%s)"
+    with two_of_one_second(server, insert % "a", insert % "c") as (first, second):
+        first.execute("COMMIT")
+        sync(MAP, connection=server.url)
+        with pytest.raises(NotReady, match=r"production does not come to rest: late_a\.mouse"):
+            over(server, sync=syncs)
+        second.execute("ROLLBACK")
+    assert over(server, sync=syncs)["executed"]
+    assert mice(server, "late_a") == {1, 2, 3, 10, 2002}
 
 
 def test_what_was_written_since_the_copy_comes_along(server: Server) -> None:

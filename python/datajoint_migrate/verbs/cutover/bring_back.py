@@ -385,11 +385,13 @@ class BringBack:
         written = [
             ".".join(name)
             for name, mark in self.marks.items()
-            if name[1] not in OURS and (name not in now or not mark.is_like(now[name]))
+            if name[1] not in OURS
+            and (name not in now or not mark.is_like(now[name]) or mark.may_hide)
         ]
         if written:
             raise NotReady(
-                f"{', '.join(written)} was written to after it was brought back",
+                f"{', '.join(written)} was written to after it was brought back, or by a"
+                " transaction that was open then",
                 hint="end every client of these schemas, then the same call again",
                 context={"tables": written},
             )
@@ -414,13 +416,13 @@ def forget_state(session: Session, archives: Iterable[str]) -> None:
 def _rested(session: Session, schemas: Iterable[str]) -> dict[changes.Name, changes.Mark]:
     """The marks of all tables, once a later change shows in them."""
     names = list(schemas)
-    marks = changes.look(session, names)
+    marks = changes.look(session, names, first=True)
     until = time.monotonic() + 2 * LIMITS.rest_seconds
-    while any(mark.updated is not None and not mark.rested for mark in marks.values()):
+    while any(mark.may_hide for mark in marks.values()):
         if time.monotonic() > until:
             break
         time.sleep(LIMITS.hold_moment * 10)
-        marks = changes.look(session, names)
+        marks = changes.look(session, names, first=True)
     return marks
 
 

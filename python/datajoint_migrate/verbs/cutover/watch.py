@@ -44,7 +44,7 @@ class Watch:
         ]
         # Sentences about the sessions that were ended.
         self.ended: list[str] = []
-        self.marks = look(before.session, before.schema_map)
+        self.marks = look(before.session, before.schema_map, first=True)
         # Compared again under a lock, so a mark that is only like the next one is enough.
         self.fresh: set[Name] = set()
         # Where rows that were counted later are written down.
@@ -89,7 +89,9 @@ class Watch:
         if table not in self.marks or table not in now:
             return table not in now and table not in self.marks
         before, after = self.marks[table], now[table]
-        return before.is_like(after) if table in self.fresh else before.proves(after)
+        if table in self.fresh:
+            return before.is_like(after) and not before.open
+        return before.proves(after)
 
     def look_again(self, tables: list[Name]) -> None:
         """Compare these tables once more, while nobody can write to them; bring all of the copies
@@ -176,7 +178,7 @@ class Watch:
     ) -> dict[Name, Mark]:
         """The marks once a further change would show: one in the second of the look would not."""
         while True:
-            now = look(session, self.before.schema_map)
+            now = look(session, self.before.schema_map, first=True)
             if all(one not in now or now[one].updated is None or now[one].rested for one in tables):
                 return now
             if late is not None and late.is_set():
