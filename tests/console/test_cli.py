@@ -290,7 +290,7 @@ def test_backup_check_restore_cutover_rollback(small: Small, dj: Program) -> Non
     again = dj("cutover")
     assert "have changed places already" in again.stdout
     # A copy that is made again would be in the way of a rollback.
-    for words in (("run",), ("run", "--dry-run")):
+    for words in (("run",), ("run", "--dry-run"), ("sync",)):
         done = dj(*words)
         assert done.returncode == 1, done.stdout
         assert f"{small.lab} is cut over" in done.stderr

@@ -24,7 +24,7 @@ from datajoint_migrate.console.app import (
     with_schemas,
 )
 from datajoint_migrate.console.meter import span
-from datajoint_migrate.console.settings import Settings, load
+from datajoint_migrate.console.settings import load
 from datajoint_migrate.console.speech import spoken
 from datajoint_migrate.console.voice import VOICE
 from datajoint_migrate.words import counted, difference, verb
@@ -51,7 +51,6 @@ def run(
     """Migrate the schemas of a plan; run it again and it goes on where it was."""
     with running("run", json) as output:
         settings = with_schemas(load(file, connection), file)
-        _refuse_cut_over(settings)
         limits = settings.limits(max_bytes_per_second, max_load, pause_file)
         job = settings.job() | limits
         job |= {"unseen": "leave"} if leave_unseen else {}
@@ -78,18 +77,6 @@ def run(
         if good:
             output.say("next: dj-migrate report, then dj-migrate backup and dj-migrate cutover")
         leave(good)
-
-
-def _refuse_cut_over(settings: Settings) -> None:
-    """Raises `InvalidArgument` after a cutover of the plan: what fills the copies' names again is
-    in the way of its rollback."""
-    for prod in settings.cut_over():
-        raise djm.InvalidArgument(
-            f"{prod} is cut over: it is 2.x by now, and {settings.schemas[prod]} filled again would"
-            " be in the way of a rollback",
-            hint="dj-migrate rollback undoes the cutover; a copy of what is 2.x needs a"
-            " plan with another --suffix",
-        )
 
 
 def _tell_tables(output: Output, tables: dict[str, Any]) -> None:

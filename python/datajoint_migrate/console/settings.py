@@ -87,13 +87,13 @@ class Settings:
 
     def cut_over(self) -> list[str]:
         """Schemas of the plan that are 2.x by a cutover of it, and have not been rolled back."""
+        from datajoint_migrate.call.exchanges import cut_over
         from datajoint_migrate.catalog.server import resolve
-        from datajoint_migrate.verbs.cutover import moves
 
         if self.destination is not None:
             return []
         with resolve(self.source).session(read_only=True) as session:
-            return moves.cut_over(session, self.schemas)
+            return cut_over(session, self.schemas)
 
     @contextmanager
     def executing(self) -> Iterator[dict[str, Any]]:

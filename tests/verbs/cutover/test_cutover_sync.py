@@ -14,6 +14,12 @@ from datajoint_migrate import (
     InvalidArgument,
     NotReady,
     backup_schema,
+    carry_jobs,
+    copy_all_data,
+    copy_sample,
+    copy_table_data,
+    create_parallel_schema,
+    migrate,
     rollback,
     status,
     sync,
@@ -289,6 +295,26 @@ def test_a_backup_may_be_older_and_must_be_what_was_backed_up(
     (detail,) = [check["detail"] for check in done["checks"] if check["name"] == "backup"]
     assert "when it was made" in detail[0]
     assert server.sql("SELECT note FROM late_a.mouse WHERE mouse_id = 10") == [("later",)]
+
+
+def test_what_is_cut_over_is_copied_no_more_into_the_names_of_the_copies(server: Server) -> None:
+    """It is 2.x by then, and would be in the way of a rollback."""
+    over(server)
+    for call in (
+        lambda **where: migrate(MAP, **where),
+        lambda **where: migrate(MAP, dry_run=True, **where),
+        lambda **where: sync(MAP, **where),
+        lambda **where: create_parallel_schema("late_a", "late_a_v20", **where),
+        lambda **where: copy_all_data("late_a", "late_a_v20", **where),
+        lambda **where: copy_table_data("late_a", "late_a_v20", "mouse", **where),
+        lambda **where: copy_sample("late_a", "late_a_v20", {}, **where),
+        lambda **where: carry_jobs(MAP, **where),
+    ):
+        with pytest.raises(InvalidArgument, match="late_a is cut over"):
+            call(connection=server.url)
+    assert tables(server, "late_a_v20") == {"~migrate_sync"}
+    assert rollback(MAP, connection=server.url, execute=True)["executed"]
+    assert sync(MAP, connection=server.url)["match"]
 
 
 def test_backups_is_a_map_or_the_word_for_the_renamed_production(server: Server) -> None:

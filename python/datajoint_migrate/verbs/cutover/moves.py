@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.call.exchanges import journals
 from datajoint_migrate.catalog.grants import read_grants
 from datajoint_migrate.catalog.names import RENAMING
 from datajoint_migrate.catalog.server import Server
@@ -147,16 +148,6 @@ def _as_written(session: Session, schema: str, head: Mapping[str, Any]) -> str:
     return session.spelt(schema)
 
 
-def journals(session: Session) -> list[str]:
-    """Schemas that hold a journal."""
-    return [
-        session.spelt(str(row[0]))
-        for row in session.query(
-            "SELECT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_NAME = %s", (RENAMING,)
-        )
-    ]
-
-
 def all_journals(session: Session) -> Iterator[Journal]:
     """Every journal there is. What is none is left out: whoever writes nonsense into a schema of
     theirs keeps nobody else from a cutover or rollback."""
@@ -164,15 +155,6 @@ def all_journals(session: Session) -> Iterator[Journal]:
         with suppress(InvalidArgument):
             if journal := open_journal(session, name):
                 yield journal
-
-
-def cut_over(session: Session, schema_map: Mapping[str, str]) -> list[str]:
-    """Schemas of production that a cutover by this map has exchanged and nothing has undone."""
-    exchanged: dict[str, str] = {}
-    for journal in all_journals(session):
-        if journal.verb == "cutover" and journal.state == DONE:
-            exchanged |= journal.facts["schema_map"]
-    return [prod for prod, parallel in schema_map.items() if exchanged.get(prod) == parallel]
 
 
 def has_renamed(session: Session, journal: Journal) -> bool:

@@ -21,6 +21,7 @@ from datajoint_migrate.call.ends import (
     read_if_there,
     whole_map,
 )
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.journal import forget, take_back
 from datajoint_migrate.call.marks import marks
 from datajoint_migrate.call.progress import OnEvent
@@ -126,6 +127,7 @@ def copy_table_data(
     with open_ends(connection, dest_connection, throttle, on_event=on_event) as ends:
         check_names({source_schema: dest_schema}, ends.same_server, ends.folds)
         ends.spell({source_schema: dest_schema})
+        refuse_cut_over(ends, {source_schema: dest_schema})
         if not dry_run:
             take_turn(ends.destination, [dest_schema])
             check_connections(ends, lanes)
@@ -264,6 +266,7 @@ def copy_all_data(
     with open_ends(connection, dest_connection, throttle, on_event=on_event) as ends:
         check_names({source: dest}, ends.same_server, ends.folds)
         ends.spell({**(schema_map or {}), source: dest})
+        refuse_cut_over(ends, {source: dest})
         if not dry_run:
             take_turn(ends.destination, [dest])
             check_connections(ends, lanes)

@@ -17,6 +17,7 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.call.ends import Ends, check_names, open_ends
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.turn import take_turn
 from datajoint_migrate.catalog.client import is_uuid
 from datajoint_migrate.catalog.jobs import JOBS, Job, count_reserved, read_jobs
@@ -100,6 +101,7 @@ def carry_jobs(
     began = time.monotonic()
     with open_ends(connection, dest_connection) as ends:
         check_names(dict(schema_map), ends.same_server, ends.folds)
+        refuse_cut_over(ends, schema_map)
         if not dry_run:
             take_turn(ends.destination, schema_map.values())
         both = [

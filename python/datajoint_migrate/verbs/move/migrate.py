@@ -22,6 +22,7 @@ from datajoint_migrate.build.programs import STILL, TRIGGER
 from datajoint_migrate.call import journal, state
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import Ends, check_names, open_ends
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.marks import Mark, marks
 from datajoint_migrate.call.progress import OnEvent, tell, tell_stage
 from datajoint_migrate.call.throttle import Throttle
@@ -149,6 +150,7 @@ def migrate(
     with open_ends(connection, dest_connection, throttle, on_event=on_event) as ends:
         check_names(dict(schema_map), ends.same_server, ends.folds)
         ends.spell(schema_map)
+        refuse_cut_over(ends, schema_map)
         if not dry_run:
             take_turn(ends.destination, schema_map.values())
         check_connections(ends, lanes)

@@ -16,6 +16,7 @@ from datajoint_migrate.build.building import (
 )
 from datajoint_migrate.build.programs import STILL
 from datajoint_migrate.call.ends import open_ends, whole_map
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.turn import take_turn
 from datajoint_migrate.catalog.names import JOURNAL
 from datajoint_migrate.catalog.neighbours import with_neighbours
@@ -78,6 +79,7 @@ def create_parallel_schema(
     with open_ends(connection, dest_connection) as ends:
         names = whole_map(source, dest, dict(schema_map or {}), ends.same_server, ends.folds)
         ends.spell(names)
+        refuse_cut_over(ends, {source: dest})
         if not dry_run:
             take_turn(ends.destination, [dest])
         schema = read_schema(ends.source, source)

@@ -20,6 +20,7 @@ from datajoint_migrate.call.ends import (
     read_if_there,
     whole_map,
 )
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.journal import forget, take_back
 from datajoint_migrate.call.marks import is_untouched, marks
 from datajoint_migrate.call.progress import OnEvent
@@ -116,6 +117,7 @@ def copy_sample(
     with open_ends(connection, dest_connection) as ends:
         names = _names(source, dest, schema_map, ends.same_server, ends.folds)
         ends.spell(names)
+        refuse_cut_over(ends, names)
         if not dry_run:
             take_turn(ends.destination, names.values())
             check_connections(ends, lanes)

@@ -21,6 +21,7 @@ from datajoint_migrate.build.programs import (
 from datajoint_migrate.call import state
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import Ends, check_names, open_ends
+from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.throttle import Throttle
 from datajoint_migrate.call.turn import note_reading, take_turn
@@ -120,6 +121,7 @@ def sync(
     ) as ends:
         check_names(dict(schema_map), ends.same_server, ends.folds)
         ends.spell(schema_map)
+        refuse_cut_over(ends, schema_map)
         if not dry_run:
             take_turn(ends.destination, schema_map.values())
             check_connections(ends, lanes)
