@@ -11,7 +11,7 @@ from typing import Any
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.table_ids import place, table_id, table_ids
 from datajoint_migrate.catalog.tables import of_schemas
-from datajoint_migrate.errors import PermissionMissing
+from datajoint_migrate.errors import PermissionMissing, ServerError
 from datajoint_migrate.limits import LIMITS
 
 Name = tuple[str, str]
@@ -90,7 +90,7 @@ def marks(session: Session, schemas: Iterable[str], since: float | None = None) 
 
 def begun_times(session: Session) -> frozenset[str] | None:
     """When transactions that may still write were begun, as the session tells times; None if nobody
-    tells (it takes PROCESS).
+    tells: it takes PROCESS, and a server with InnoDB.
 
     MariaDB gives what such a one has written this time, whenever it ends (`trx_t::commit_tables`).
     A transaction that the session has open ends here.
@@ -115,7 +115,7 @@ def begun_times(session: Session) -> frozenset[str] | None:
                     for shift in range(-2 * _FOLD, 2 * _FOLD + 1, _FOLD)
                 )
             time.sleep(_OLD_SECONDS)
-    except PermissionMissing:
+    except (PermissionMissing, ServerError):
         return None
     finally:
         session.execute("COMMIT")

@@ -6,30 +6,25 @@ Told to users with the right PROCESS only.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.errors import PermissionMissing
+from datajoint_migrate.errors import PermissionMissing, ServerError
+
+UNKNOWN_TABLE = 1109
 
 
 def table_ids(session: Session) -> dict[str, int]:
     """The number of every table of the server by its `place`; nothing for who may not see it."""
-    try:
-        found = session.query(f"SELECT NAME, TABLE_ID FROM information_schema.{_view(session)}")
-    except PermissionMissing:
-        return {}
+    found = _rows(session, "")
     return {_plain(str(name)).lower(): int(number) for name, number in found}
 
 
 def table_id(session: Session, schema: str, table: str) -> int | None:
     """The number of one table, None for who may not see it."""
     name = "/".join(re.sub(r"[^0-9A-Za-z_]", _code, part) for part in (schema, table))
-    try:
-        found = session.query(
-            f"SELECT TABLE_ID FROM information_schema.{_view(session)} WHERE NAME = %s", (name,)
-        )
-    except PermissionMissing:
-        return None
-    return int(found[0][0]) if len(found) == 1 else None
+    found = _rows(session, " WHERE NAME = %s", name)
+    return int(found[0][1]) if len(found) == 1 else None
 
 
 def place(schema: str, table: str) -> str:
@@ -37,8 +32,20 @@ def place(schema: str, table: str) -> str:
     return f"{schema}/{table}".lower()
 
 
-def _view(session: Session) -> str:
-    return "INNODB_SYS_TABLES" if session.is_mariadb else "INNODB_TABLES"
+def _rows(session: Session, condition: str, *values: str) -> list[tuple[Any, ...]]:
+    old = session.is_mariadb or session.version < (8,)
+    view = "INNODB_SYS_TABLES" if old else "INNODB_TABLES"
+    try:
+        return session.query(
+            f"SELECT NAME, TABLE_ID FROM information_schema.{view}{condition}", values
+        )
+    except PermissionMissing:
+        return []
+    except ServerError as error:
+        # A server without InnoDB.
+        if error.context.get("errno") != UNKNOWN_TABLE:
+            raise
+        return []
 
 
 def _code(letter: re.Match[str]) -> str:
