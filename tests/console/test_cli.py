@@ -305,7 +305,7 @@ def test_backup_check_restore_cutover_rollback(small: Small, dj: Program) -> Non
     assert small.count(f"{small.lab}_v20", "mouse") == MICE
     # All of it is in the record beside the plan; nothing is beside lab.toml.
     kept = [json.loads(line) for line in (dj.folder / "migration.jsonl").read_text().splitlines()]
-    assert {"run", "backup", "cutover", "rollback"} == {line["command"] for line in kept}
+    assert {"run", "sync", "backup", "cutover", "rollback"} == {line["command"] for line in kept}
     assert not (dj.folder / "lab.jsonl").exists()
 
 

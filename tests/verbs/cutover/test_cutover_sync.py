@@ -27,7 +27,7 @@ from datajoint_migrate import (
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.limits import LIMITS
-from datajoint_migrate.verbs.cutover import fence
+from datajoint_migrate.verbs.cutover import fence, occupants
 from datajoint_migrate.verbs.cutover.following import Following
 from in_use import MAP, mice, over, prepare, tables, two_of_one_second, writer
 from servers import Server
@@ -116,16 +116,18 @@ def test_what_2x_writes_to_a_copy_while_it_gets_its_fence_is_a_conflict(
 @pytest.mark.parametrize("syncs", [True, False])
 @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
 def test_nothing_changes_places_while_a_write_could_leave_the_time_of_the_last_one(
-    server: Server, syncs: bool
+    server: Server, monkeypatch: pytest.MonkeyPatch, syncs: bool
 ) -> None:
     """Somebody elsewhere has a transaction open that began in the same second."""
+    # They would be named, but for those who come and go between two looks at the list.
+    monkeypatch.setattr(occupants, "sessions_now", lambda *_: ([], []))
     server.sql("CREATE OR REPLACE DATABASE late_c; CREATE TABLE late_c.mouse (mouse_id int)")
     sync(MAP, connection=server.url)
     insert = "INSERT INTO late_%s.mouse (mouse_id) VALUES (%%s)"
     with two_of_one_second(server, insert % "a", insert % "c") as (first, second):
         first.execute("COMMIT")
         sync(MAP, connection=server.url)
-        with pytest.raises(NotReady, match=r"production does not come to rest: late_a\.mouse"):
+        with pytest.raises(NotReady, match=r"does not come to rest: .*late_a\.mouse"):
             over(server, sync=syncs)
         second.execute("ROLLBACK")
     assert over(server, sync=syncs)["executed"]
