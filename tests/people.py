@@ -174,3 +174,4 @@ def long_statement(server: Server, sql: str) -> Iterator[Callable[[], None]]:
     finally:
         end()
         thread.join()
+        session.close()
