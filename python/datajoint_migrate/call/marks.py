@@ -15,6 +15,8 @@ from datajoint_migrate.errors import PermissionMissing, ServerError
 from datajoint_migrate.limits import LIMITS
 
 Name = tuple[str, str]
+# Of the parts of a table only the youngest tells its time.
+IS_PARTED = "LOCATE('partitioned', CREATE_OPTIONS) > 0"
 _TIMES = "CAST(CREATE_TIME AS CHAR), CAST(UPDATE_TIME AS CHAR)"
 # MariaDB shows the same list of transactions until nobody has asked for it for so long
 # (`CACHE_MIN_IDLE_TIME_NS`), and may be asked so often.
@@ -70,20 +72,18 @@ def marks(session: Session, schemas: Iterable[str], since: float | None = None) 
     is_mariadb = session.is_mariadb
     begun = begun_times(session) if is_mariadb and since is None else None
     numbers = table_ids(session)
-    for schema, table, created, updated, settled, of_one in of_schemas(
+    for schema, table, created, updated, settled, is_innodb, is_parted in of_schemas(
         session,
         f"SELECT TABLE_SCHEMA, TABLE_NAME, {_TIMES},"
         f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {age} SECOND, FALSE),"
-        # Of the parts of a table only the youngest tells its time.
-        " ENGINE = 'InnoDB' AND LOCATE('partitioned', CREATE_OPTIONS) = 0"
-        " FROM information_schema.TABLES WHERE {schema}",
+        f" ENGINE = 'InnoDB', {IS_PARTED} FROM information_schema.TABLES WHERE {{schema}}",
         "TABLE_SCHEMA",
         list(schemas),
     ):
         number = numbers.get(place(schema, str(table)))
         if settled and is_mariadb:
-            settled = of_one and begun is not None and str(updated) not in begun
-            settled = settled and number is not None
+            settled = is_innodb and not is_parted and number is not None
+            settled = settled and not may_come_again(begun, updated)
         found[schema, table] = Mark(_text(created), _text(updated), bool(settled), number)
     return found
 
@@ -122,6 +122,16 @@ def begun_times(session: Session) -> frozenset[str] | None:
     return None
 
 
+def may_come_again(begun: frozenset[str] | None, updated: Any, is_parted: Any = False) -> bool:
+    """Whether a transaction of those of `begun_times` may leave the time that a table has.
+
+    Under the time of the youngest part of a table each of the others may be written to.
+    """
+    if begun is None:
+        return True
+    return any(at <= str(updated) for at in begun) if is_parted else str(updated) in begun
+
+
 def mark(session: Session, schema: str, table: str) -> Mark:
     """The mark of one table, for who knows another that it may be like: it is never settled."""
     found = session.query(
@@ -141,5 +151,5 @@ def _text(said: Any) -> str | None:
 def is_untouched(before: Mapping[Name, Mark], now: Mapping[Name, Mark]) -> bool:
     """True if it is proved that nobody has written to a table, nor made or dropped one."""
     return before.keys() == now.keys() and all(
-        mark.is_as(before[name].said) for name, mark in now.items()
+        one.is_as(before[name].said) for name, one in now.items()
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from datajoint_migrate.call.marks import begun_times
+from datajoint_migrate.call.marks import IS_PARTED, begun_times, may_come_again
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.table_ids import place, table_ids
 from datajoint_migrate.catalog.tables import of_schemas
@@ -56,7 +56,8 @@ def look(session: Session, schemas: Iterable[str], *, first: bool = False) -> di
     numbers = table_ids(session)
     rows = of_schemas(
         session,
-        "SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME, NOW() FROM information_schema.TABLES"
+        f"SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME, NOW(), {IS_PARTED}"
+        " FROM information_schema.TABLES"
         " WHERE {schema} AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
         "TABLE_SCHEMA",
         list(schemas),
@@ -66,7 +67,7 @@ def look(session: Session, schemas: Iterable[str], *, first: bool = False) -> di
             numbers.get(place(schema, str(table))),
             updated,
             updated is not None and now - updated >= REST,
-            begun is None or str(updated) in begun,
+            may_come_again(begun, updated, is_parted),
         )
-        for schema, table, updated, now in rows
+        for schema, table, updated, now, is_parted in rows
     }

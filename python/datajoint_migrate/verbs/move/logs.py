@@ -111,6 +111,8 @@ class Logs:
 
     def _files(self, side: str) -> frozenset[str]:
         """The files of a side's log; none where that is not told."""
+        if self.ends.same_server:
+            side = "source"
         if side not in self.files:
             session = self.ends.source if side == "source" else self.ends.destination
             try:
