@@ -34,17 +34,23 @@ def mouse(server: Server) -> Mark:
         return marks(session, MAP)["marks", "mouse"]
 
 
-def test_a_row_that_was_written_in_the_second_of_another_and_committed_later_is_not_missed(
-    server: Server,
+def test_a_row_of_a_transaction_that_was_begun_in_the_second_of_another_is_not_missed(
+    server: Server, fresh: Fresh
 ) -> None:
     """MariaDB tells when the transaction of the last write was begun: twice the same time."""
+    insert = "INSERT INTO marks.mouse VALUES (%s)"
+    # Begun elsewhere: nobody waits for its end then.
+    fresh(server, "marks_else")
+    server.sql("CREATE DATABASE marks_else; CREATE TABLE marks_else.mouse (id int)")
     assert migrate(MAP, connection=server.url)["match"]
-    with two_of_one_second(server, "INSERT INTO marks.mouse VALUES (%s)") as (first, second):
+    elsewhere = insert.replace("marks", "marks_else")
+    with two_of_one_second(server, insert, elsewhere) as (first, second):
         first.execute("COMMIT")
         server.rest(*MAP, *MAP.values())
         for _ in range(2):
             assert sync(MAP, connection=server.url)["match"]
             server.rest(*MAP.values())
+        second.execute(insert, (2003,))
         second.execute("COMMIT")
     done = sync(MAP, connection=server.url)
     assert (done["rows_inserted"], done["match"]) == (1, True)
