@@ -80,12 +80,14 @@ def copy_plan(
     route: str,
     lanes: int = LIMITS.lanes,
     compare: dict[str, Any] | None = None,
+    compared_later: bool = False,
     snapshot: bool = True,
 ) -> dict[str, Any]:
     """A whole copy plan, with a journal in every destination schema.
 
     Without a `snapshot` each chunk is of its own instant. `compare` (see `comparison`) proves the
-    copy under the snapshot it was made from.
+    copy under the snapshot it was made from. What is `compared_later`, by another plan, is not even
+    counted by this one.
 
     The journals stay until the caller's own work on the copy is done too.
     """
@@ -101,6 +103,7 @@ def copy_plan(
         "journal": True,
         "keep_journal": True,
         "compare": compare,
+        "compared_later": compared_later,
         "tables": tables,
     }
 

@@ -95,10 +95,11 @@ def run_copy(
     results = []
     postpone(ends.source, ends.destination, tables)
     known: dict[Name, str] = {}
-    if inside:
-        run = _run(ends, inside, "server", lanes, on_event, None, known, snapshot, workers)
-        results.append(run)
     once = assume_quiet or not snapshot
+    if inside:
+        given = (ends, inside, "server", lanes, on_event, None, known, snapshot, workers)
+        run = _run(*given, compared_later=not once)
+        results.append(run)
     through = [table for table in tables if table not in inside] if once else tables
     if through:
         run = _run(ends, through, "river", lanes, on_event, compare, known, snapshot, workers)
@@ -140,6 +141,8 @@ def _run(
     known: dict[Name, str],
     snapshot: bool,
     workers: Workers | None,
+    *,
+    compared_later: bool = False,
 ) -> dict[str, Any]:
     """One run of the engine; again, where production waited for it and its tables are as before.
 
@@ -148,7 +151,13 @@ def _run(
     """
     comparison = compare([source_name(table) for table in tables]) if compare else None
     plan = copy_plan(
-        ends.specs(), tables, route=route, lanes=lanes, compare=comparison, snapshot=snapshot
+        ends.specs(),
+        tables,
+        route=route,
+        lanes=lanes,
+        compare=comparison,
+        compared_later=compared_later,
+        snapshot=snapshot,
     )
     new = [table for table in tables if source_name(table) not in known]
     known |= _definitions(ends.source, new)

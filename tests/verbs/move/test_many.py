@@ -19,9 +19,9 @@ from program import program
 from servers import Server
 
 # Statements a table by which one call may grow: read, declared, locked by a session of its own
-# while the snapshot is opened, copied, counted, compared, proved. Measured: 48.6 where the server
+# while the snapshot is opened, copied, compared, counted, proved. Measured: 46.5 where the server
 # copies by itself, which it may when nobody has written to the tables for a while.
-MIGRATE = 50
+MIGRATE = 48
 # What a session says before its first question, and what is asked of the server as a whole.
 SESSION = 40
 DIGESTS = "performance_schema.events_statements_summary_by_digest"
@@ -69,14 +69,14 @@ def test_a_table_costs_no_more_statements_than_its_proofs_need(
         if (spent[1] - spent[0]) / (MANY[1] - FEW[1]) < MIGRATE:
             break
     assert (spent[1] - spent[0]) / (MANY[1] - FEW[1]) < MIGRATE
-    # Every table is counted on both sides by the copy, and again by the comparison.
+    # By the comparison, on each side; what the server copied by itself is not counted twice.
     names = ", ".join(f"'{name}'" for name in ("performance_schema", "information_schema"))
     rows = mysql.sql(
         f"SELECT SUM(COUNT_STAR) FROM {DIGESTS}"
         " WHERE DIGEST_TEXT LIKE 'SELECT COUNT ( * ) FROM `many!_0%' ESCAPE '!'"
         f" AND COALESCE(SCHEMA_NAME, '') NOT IN ({names})"
     )
-    assert int(rows[0][0] or 0) >= 4 * labs[1].tables
+    assert int(rows[0][0] or 0) == 2 * labs[1].tables
 
 
 def test_a_copy_that_proves_itself_counts_each_table_once_on_each_side(

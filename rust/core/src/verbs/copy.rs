@@ -215,7 +215,8 @@ impl Copy<'_> {
         control: &mut Steady,
         lanes: &mut [Lane],
     ) -> Result<Option<u64>> {
-        if copied.resumed_chunks > 0 || plan.limit.is_some() || self.plan.part != Part::All {
+        let is_part = copied.resumed_chunks > 0 || plan.limit.is_some() || self.plan.part != Part::All;
+        if is_part || self.plan.compared_later {
             return Ok(None);
         }
         let rows = copied.rows_copied;

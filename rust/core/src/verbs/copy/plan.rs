@@ -52,6 +52,9 @@ pub struct CopyPlan {
     /// What is compared when the rows are there, under the snapshot that they were copied from.
     #[serde(default)]
     pub compare: Option<Comparison>,
+    /// Another run compares what this one copies: it counts no rows then, which the comparison does.
+    #[serde(default)]
+    pub compared_later: bool,
     /// What may be taken of production.
     #[serde(default)]
     pub throttle: Limits,
