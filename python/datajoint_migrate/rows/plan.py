@@ -103,7 +103,7 @@ def copy_plan(
         "journal": True,
         "keep_journal": True,
         "compare": compare,
-        "compared_later": compared_later,
+        "counted_by": "comparison" if compared_later else "copy",
         "tables": tables,
     }
 

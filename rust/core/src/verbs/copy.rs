@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use self::plan::{
-    ColumnKind, ColumnPlan, CopyPlan, CopySummary, LoadBy, Part, Route, TablePlan, TableSummary,
+    ColumnKind, ColumnPlan, CopyPlan, CopySummary, CountedBy, LoadBy, Part, Route, TablePlan, TableSummary,
 };
 pub(super) use self::plan::{default_chunk_bytes, default_lanes, default_memory_bytes};
 use self::shelf::Shelf;
@@ -216,7 +216,7 @@ impl Copy<'_> {
         lanes: &mut [Lane],
     ) -> Result<Option<u64>> {
         let is_part = copied.resumed_chunks > 0 || plan.limit.is_some() || self.plan.part != Part::All;
-        if is_part || self.plan.compared_later {
+        if is_part || self.plan.counted_by == CountedBy::Comparison {
             return Ok(None);
         }
         let rows = copied.rows_copied;

@@ -52,9 +52,9 @@ pub struct CopyPlan {
     /// What is compared when the rows are there, under the snapshot that they were copied from.
     #[serde(default)]
     pub compare: Option<Comparison>,
-    /// Another run compares what this one copies: it counts no rows then, which the comparison does.
+    /// Who counts the rows.
     #[serde(default)]
-    pub compared_later: bool,
+    pub counted_by: CountedBy,
     /// What may be taken of production.
     #[serde(default)]
     pub throttle: Limits,
@@ -114,6 +114,17 @@ pub enum LoadBy {
     Infile,
     /// By `INSERT` of many rows.
     Insert,
+}
+
+/// Who proves by counting that every row was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountedBy {
+    /// The copy, unless it compares, too.
+    #[default]
+    Copy,
+    /// The comparison of another run.
+    Comparison,
 }
 
 /// A table that is copied.
