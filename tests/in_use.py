@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from conftest import Fresh
+from conftest import Fresh, drop
 from datajoint_migrate import MigrationError, cutover, migrate
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
@@ -17,6 +17,7 @@ from servers import Server
 
 MAP = {"late_a": "late_a_v20", "late_b": "late_b_v20"}
 ALL = [f"{name}{end}" for name in MAP for end in ("", "_v20", "_old", "_bak")]
+ELSEWHERE = "elsewhere"
 
 
 def prepare(server: Server, fresh: Fresh) -> None:
@@ -73,23 +74,32 @@ def writer(server: Server, table: str = "late_a.mouse", rests: float = 0.0) -> I
 
 
 @contextmanager
-def two_of_one_second(
-    server: Server, insert: str, another: str = ""
-) -> Iterator[tuple[Session, Session]]:
-    """Two transactions that were begun in the same second and have written rows 2002 and 2003.
+def two_of_one_second(server: Server, insert: str) -> Iterator[tuple[Session, Session]]:
+    """Two transactions that were begun in the same second. The first has written row 2002, the
+    second to a table of its own: whoever reads the first one's waits for none of it.
 
-    MariaDB gives what either has written the same time, whenever it commits.
+    MariaDB gives what either writes the same time, whenever it writes and commits.
     """
-    with resolve(server.url).session() as first, resolve(server.url).session() as second:
-        while True:
-            for session, sql, row in ((first, insert, 2002), (second, another or insert, 2003)):
-                session.execute("START TRANSACTION")
-                session.execute(sql, (row,))
-            begun = first.query("SELECT trx_started FROM information_schema.INNODB_TRX")
-            if len(begun) == 2 and begun[0] == begun[1]:
-                break
-            # Whoever reads the list more often than this is shown an old one.
-            time.sleep(0.2)
-            for session in (first, second):
-                session.execute("ROLLBACK")
-        yield first, second
+    drop(server, ELSEWHERE)
+    server.sql(f"CREATE DATABASE {ELSEWHERE}; CREATE TABLE {ELSEWHERE}.mouse (mouse_id int)")
+    aside = f"INSERT INTO {ELSEWHERE}.mouse VALUES (%s)"
+    try:
+        with resolve(server.url).session() as first, resolve(server.url).session() as second:
+            _begin_both(first, second, insert, aside)
+            yield first, second
+    finally:
+        drop(server, ELSEWHERE)
+
+
+def _begin_both(first: Session, second: Session, insert: str, aside: str) -> None:
+    while True:
+        for session, sql in ((first, insert), (second, aside)):
+            session.execute("START TRANSACTION")
+            session.execute(sql, (2002,))
+        begun = first.query("SELECT trx_started FROM information_schema.INNODB_TRX")
+        if len(begun) == 2 and begun[0] == begun[1]:
+            return
+        # Whoever reads the list more often than this is shown an old one.
+        time.sleep(0.2)
+        for session in (first, second):
+            session.execute("ROLLBACK")

@@ -80,14 +80,14 @@ def copy_plan(
     route: str,
     lanes: int = LIMITS.lanes,
     compare: dict[str, Any] | None = None,
-    compared_later: bool = False,
+    counted_by: str = "copy",
     snapshot: bool = True,
 ) -> dict[str, Any]:
     """A whole copy plan, with a journal in every destination schema.
 
     Without a `snapshot` each chunk is of its own instant. `compare` (see `comparison`) proves the
-    copy under the snapshot it was made from. What is `compared_later`, by another plan, is not even
-    counted by this one.
+    copy under the snapshot it was made from. Where another plan does that, rows are `counted_by`
+    its "comparison", and not by the "copy".
 
     The journals stay until the caller's own work on the copy is done too.
     """
@@ -103,7 +103,7 @@ def copy_plan(
         "journal": True,
         "keep_journal": True,
         "compare": compare,
-        "counted_by": "comparison" if compared_later else "copy",
+        "counted_by": counted_by,
         "tables": tables,
     }
 

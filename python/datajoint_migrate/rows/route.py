@@ -97,8 +97,10 @@ def run_copy(
     known: dict[Name, str] = {}
     once = assume_quiet or not snapshot
     if inside:
-        given = (ends, inside, "server", lanes, on_event, None, known, snapshot, workers)
-        run = _run(*given, compared_later=not once)
+        counted_by = "copy" if once else "comparison"
+        run = _run(
+            ends, inside, "server", lanes, on_event, None, known, snapshot, workers, counted_by
+        )
         results.append(run)
     through = [table for table in tables if table not in inside] if once else tables
     if through:
@@ -141,8 +143,7 @@ def _run(
     known: dict[Name, str],
     snapshot: bool,
     workers: Workers | None,
-    *,
-    compared_later: bool = False,
+    counted_by: str = "copy",
 ) -> dict[str, Any]:
     """One run of the engine; again, where production waited for it and its tables are as before.
 
@@ -156,7 +157,7 @@ def _run(
         route=route,
         lanes=lanes,
         compare=comparison,
-        compared_later=compared_later,
+        counted_by=counted_by,
         snapshot=snapshot,
     )
     new = [table for table in tables if source_name(table) not in known]
