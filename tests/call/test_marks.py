@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Fresh
 from datajoint_migrate import migrate, sync
-from datajoint_migrate.call.marks import Mark, mark, marks
+from datajoint_migrate.call.marks import Mark, marks, seen
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from in_use import two_of_one_second
@@ -84,12 +84,12 @@ def test_other_rows_that_leave_both_times_show_in_the_number_of_the_table(
     server.rest(*MAP)
     with resolve(server.url).session() as session:
         before = marks(session, MAP)["marks", name]
-        assert mark(session, "marks", name).is_as(before.said)
+        assert seen(session, MAP)["marks", name].is_as(before.said)
         if server.kind == "mariadb":
             session.execute(f"TRUNCATE TABLE marks.`{name}`")
         else:
             import_rows(server, session, name)
-        after = mark(session, "marks", name)
+        after = seen(session, MAP)["marks", name]
         assert (before.created, before.updated) == (after.created, after.updated)
         assert not after.is_as(before.said)
         assert before.over(after) is None

@@ -20,7 +20,7 @@ from datajoint_migrate.build.charset import (
 )
 from datajoint_migrate.build.keyless import refuse_keyless, wants_keys
 from datajoint_migrate.build.lineage import keep_rows
-from datajoint_migrate.build.programs import carry
+from datajoint_migrate.build.programs import Both, carry
 from datajoint_migrate.build.widening import prove_widening
 from datajoint_migrate.call.ends import Ends, read_if_there
 from datajoint_migrate.call.journal import started
@@ -255,7 +255,7 @@ def check_destination(session: Session, building: Building, *, filling: bool = F
     there = read_if_there(session, building.dest)
     if there is None:
         return set()
-    refuse_left(session, there)
+    refuse_left(session, [there])
     planned = {declaration.table: declaration for declaration in building.declarations}
     begun = started(session, [building.dest]) if filling else set()
     passing = {LINEAGE, MAKING, SYNC} | ({JOURNAL, POSTPONED} if filling else set())
@@ -278,10 +278,10 @@ def check_destination(session: Session, building: Building, *, filling: bool = F
     return set(there.tables)
 
 
-def refuse_left(session: Session, there: Schema) -> None:
+def refuse_left(session: Session, copies: Iterable[Schema]) -> None:
     """Raises `DestinationNotEmpty` for a copy whose last sync was interrupted."""
-    for said in left_by_sync(session, there).values():
-        raise DestinationNotEmpty(said, context={"schema": there.name})
+    for (schema, _), said in left_by_sync(session, copies).items():
+        raise DestinationNotEmpty(said, context={"schema": schema})
 
 
 def is_declared(table: Table, declaration: Declaration) -> bool:
@@ -308,12 +308,16 @@ def known_collations(session: Session) -> set[str]:
 
 
 def carry_programs(
-    ends: Ends, building: Building, schema_map: Mapping[str, str], kinds: Iterable[Kind]
+    ends: Ends,
+    building: Building,
+    schema_map: Mapping[str, str],
+    kinds: Iterable[Kind],
+    both: Both | None = None,
 ) -> list[str]:
     """Views, routines, events or triggers for the copy; sentences about what is not as it was."""
     source = building.source.name
     externals = {(source, table): columns for table, columns in building.externals.items()}
-    return carry(ends, source, schema_map, kinds, externals=externals)
+    return carry(ends, source, schema_map, kinds, both=both, externals=externals)
 
 
 def build(session: Session, building: Building, existing: set[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.counting import count_rows
 from datajoint_migrate.catalog.kinds import TEXTS
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import Token, text_of, tokens
 from datajoint_migrate.catalog.tables import (
@@ -17,7 +18,6 @@ from datajoint_migrate.catalog.tables import (
     Index,
     Schema,
     Table,
-    of_schemas,
 )
 from datajoint_migrate.errors import InvalidArgument, Unconvertible
 from datajoint_migrate.limits import LIMITS
@@ -49,15 +49,16 @@ class Incoming:
     @cached_property
     def _found(self) -> dict[str, list[tuple[str, ...]]]:
         found: dict[str, list[tuple[str, ...]]] = {}
-        marks = ", ".join(["%s"] * len(self.schemas))
-        for referenced, *link in self.session.query(
+        for referenced, *link in of_schemas(
+            self.session,
             "SELECT REFERENCED_TABLE_SCHEMA, TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME,"
             " REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME"
-            f" FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_SCHEMA IN ({marks})"
-            " AND TABLE_SCHEMA <> REFERENCED_TABLE_SCHEMA",
+            " FROM information_schema.KEY_COLUMN_USAGE"
+            " WHERE {REFERENCED_TABLE_SCHEMA} AND TABLE_SCHEMA <> REFERENCED_TABLE_SCHEMA",
             self.schemas,
+            is_owner=False,
         ):
-            found.setdefault(self.session.folded(str(referenced)), []).append(tuple(map(str, link)))
+            found.setdefault(self.session.folded(referenced), []).append(tuple(map(str, link)))
         return found
 
     def into(self, schema: str) -> list[tuple[str, ...]]:
@@ -84,8 +85,8 @@ def _charsets(session: Session, schemas: list[str]) -> dict[str, dict[str, dict[
     for schema, table, column, charset in of_schemas(
         session,
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, CHARACTER_SET_NAME"
-        " FROM information_schema.COLUMNS WHERE {schema} AND CHARACTER_SET_NAME IS NOT NULL",
-        "TABLE_SCHEMA",
+        " FROM information_schema.COLUMNS WHERE {TABLE_SCHEMA}"
+        " AND CHARACTER_SET_NAME IS NOT NULL",
         schemas,
     ):
         found.setdefault(schema, {}).setdefault(str(table), {})[str(column)] = str(charset)

@@ -14,7 +14,7 @@ from datajoint_migrate.build.building import (
     known_collations,
     prove_built,
 )
-from datajoint_migrate.build.programs import STILL
+from datajoint_migrate.build.programs import STILL, Both
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.names import MAKING
 from datajoint_migrate.catalog.programs import has_programs
@@ -51,10 +51,11 @@ def make_whole(
         build(session, building, check_destination(session, building) - {MAKING})
     made: dict[str, Schema] = {}
     notes: list[str] = []
+    both = Both(ends, {one.source.name: one.dest for one in wanted})
     for building in wanted:
         made[building.source.name] = prove_built(session, building, schema_map)
         made[building.source.name].tables.pop(MAKING)
-        notes += building.notes + carry_programs(ends, building, schema_map, STILL)
+        notes += building.notes + carry_programs(ends, building, schema_map, STILL, both)
     for building in wanted:
         session.execute(f"DROP TABLE IF EXISTS {quote(building.dest, MAKING)}")
     return made, notes

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from datajoint_migrate.build.creating import create_programs
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.externals import External
+from datajoint_migrate.catalog.grants import read_grants
 from datajoint_migrate.catalog.names import SYSTEM
-from datajoint_migrate.catalog.programs import Kind, Program, read_programs
+from datajoint_migrate.catalog.of_schemas import of_schemas
+from datajoint_migrate.catalog.programs import Kind, Program, programs_of, read_programs
 from datajoint_migrate.catalog.sql import Token, tokens, words_of
 from datajoint_migrate.catalog.tables import Table
 from datajoint_migrate.catalog.unseen import hidden_kinds
@@ -28,28 +30,40 @@ KINDS: dict[str, set[Kind]] = {
 Name = tuple[str, str]
 
 
+class Both:
+    """The programs of schemas and of their copies, read once for all of them."""
+
+    def __init__(self, ends: Ends, schema_map: Mapping[str, str]) -> None:
+        self.ours = programs_of(ends.source, schema_map)
+        self.theirs = programs_of(ends.destination, schema_map.values())
+        self.grants = read_grants(ends.source)
+
+
 def carry(
     ends: Ends,
     schema: str,
     schema_map: Mapping[str, str],
     kinds: Iterable[Kind],
     *,
+    both: Both | None = None,
     tables: Iterable[str] | None = None,
     externals: Mapping[Name, Mapping[str, External]] | None = None,
 ) -> list[str]:
     """Make the programs of `schema` that its copy does not have yet; sentences about the others.
 
-    `tables` are those whose triggers are meant, all by default. `externals` (schema and table →
+    A call for several schemas reads `both` sides for them all. `tables` are those whose triggers
+    are meant, all by default. `externals` (schema and table →
     columns) are columns that are JSON in the copy. An event arrives disabled: beside production it
     would do its work twice. A trigger, routine or event that names a schema outside `schema_map`
     stays behind, because it could write there.
     """
     wanted = set(kinds)
     loaded = None if tables is None else set(tables)
-    there = {(one.kind, one.name) for one in read_programs(ends.destination, schema_map[schema])}
+    both = both or Both(ends, {schema: schema_map[schema]})
+    there = {(one.kind, one.name) for one in both.theirs[schema_map[schema]]}
     programs = [
         program
-        for program in read_programs(ends.source, schema)
+        for program in both.ours[schema]
         if program.kind in wanted
         and (program.kind, program.name) not in there
         and (program.table is None or loaded is None or program.table in loaded)
@@ -57,7 +71,7 @@ def carry(
     notes = [
         f"{kind} of {schema}, if there are any, stay behind: {ends.source.server.user} cannot see"
         f" them without {privilege}"
-        for kind, privilege in hidden_kinds(ends.source, schema).items()
+        for kind, privilege in hidden_kinds(ends.source, schema, both.grants).items()
         if wanted & KINDS[kind]
     ]
     if not programs:
@@ -117,13 +131,17 @@ def carried_triggers(
     found: list[Program] = []
     pairs = list(pairs)
     names = dict(schema_map or {}) | {source.schema: copy.schema for source, copy in pairs}
+    fired: dict[str, set[str]] = {}
+    for schema, table in of_schemas(
+        ends.destination,
+        "SELECT TRIGGER_SCHEMA, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS"
+        " WHERE {TRIGGER_SCHEMA}",
+        {copy.schema for _, copy in pairs},
+    ):
+        fired.setdefault(schema, set()).add(str(table))
     for here, there in {(source.schema, copy.schema) for source, copy in pairs}:
         tables = {copy.name for _, copy in pairs if copy.schema == there}
-        fired = ends.destination.query(
-            "SELECT EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s",
-            (there,),
-        )
-        if not tables & {str(row[0]) for row in fired}:
+        if not tables & fired.get(there, set()):
             continue
         programs = read_programs(ends.destination, there)
         made = [one for one in programs if one.kind == "trigger" and one.table in tables]
@@ -144,19 +162,19 @@ def carried_triggers(
     return found
 
 
-def outdated_programs(ends: Ends, schema: str, schema_map: Mapping[str, str]) -> list[Program]:
+def outdated_programs(both: Both, schema: str, schema_map: Mapping[str, str]) -> list[Program]:
     """Programs of a copy that production has in another way now: to be dropped and carried again.
 
     What production does not have is somebody else's, or is gone: it stays.
     """
     ours = {}
-    for program in read_programs(ends.source, schema):
+    for program in both.ours[schema]:
         if program.create:
             one = _disabled(program)[0] if program.kind == "event" else program
             text = without_definer(rewritten(one, schema_map), one.sql_mode or "")
             ours[program.kind, program.name] = text
     found = []
-    for program in read_programs(ends.destination, schema_map[schema]):
+    for program in both.theirs[schema_map[schema]]:
         wanted = ours.get((program.kind, program.name))
         there = without_definer(program.create, program.sql_mode or "")
         if wanted is not None and program.create and wanted != there:

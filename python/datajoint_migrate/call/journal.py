@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.catalog.names import JOURNAL
-from datajoint_migrate.catalog.presence import has_table
+from datajoint_migrate.catalog.presence import has_table, with_table
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Table, of_schemas
+from datajoint_migrate.catalog.tables import Table
 
 # In place of a plan: the rows are on their way out. The engine knows the word, too.
 EMPTYING = "emptying"
@@ -20,15 +20,8 @@ def is_open(session: Session, schema: str) -> bool:
 
 
 def open_ones(session: Session, schemas: Iterable[str]) -> list[str]:
-    """The schemas that keep a journal, by one statement for many."""
-    there = of_schemas(
-        session,
-        "SELECT TABLE_SCHEMA FROM information_schema.TABLES WHERE {schema}"
-        f" AND TABLE_NAME = '{JOURNAL}'",
-        "TABLE_SCHEMA",
-        list(schemas),
-    )
-    return [schema for (schema,) in there]
+    """The schemas that keep a journal."""
+    return with_table(session, schemas, JOURNAL)
 
 
 def started(session: Session, schemas: Iterable[str]) -> set[tuple[str, str]]:

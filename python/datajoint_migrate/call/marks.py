@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.table_ids import place, table_id, table_ids
-from datajoint_migrate.catalog.tables import of_schemas
+from datajoint_migrate.catalog.table_ids import place, table_ids
 from datajoint_migrate.errors import PermissionMissing, ServerError
 from datajoint_migrate.limits import LIMITS
 
@@ -76,9 +76,8 @@ def marks(session: Session, schemas: Iterable[str], since: float | None = None) 
         session,
         f"SELECT TABLE_SCHEMA, TABLE_NAME, {_TIMES},"
         f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {age} SECOND, FALSE),"
-        f" ENGINE = 'InnoDB', {IS_PARTED} FROM information_schema.TABLES WHERE {{schema}}",
-        "TABLE_SCHEMA",
-        list(schemas),
+        f" ENGINE = 'InnoDB', {IS_PARTED} FROM information_schema.TABLES WHERE {{TABLE_SCHEMA}}",
+        schemas,
     ):
         number = numbers.get(place(schema, str(table)))
         if settled and is_mariadb:
@@ -132,16 +131,20 @@ def may_come_again(begun: frozenset[str] | None, updated: Any, is_parted: Any = 
     return any(at <= str(updated) for at in begun) if is_parted else str(updated) in begun
 
 
-def mark(session: Session, schema: str, table: str) -> Mark:
-    """The mark of one table, for who knows another that it may be like: it is never settled."""
-    found = session.query(
-        f"SELECT {_TIMES} FROM information_schema.TABLES"
-        " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
-        (schema, table),
-    )
-    created, updated = found[0] if found else (None, None)
-    number = table_id(session, schema, table)
-    return Mark(_text(created), _text(updated), number=number)
+def seen(session: Session, schemas: Iterable[str]) -> dict[Name, Mark]:
+    """The marks of tables, for who knows others that they may be like: they are never settled."""
+    numbers = table_ids(session)
+    return {
+        (schema, str(table)): Mark(
+            _text(created), _text(updated), number=numbers.get(place(schema, str(table)))
+        )
+        for schema, table, created, updated in of_schemas(
+            session,
+            f"SELECT TABLE_SCHEMA, TABLE_NAME, {_TIMES} FROM information_schema.TABLES"
+            " WHERE {TABLE_SCHEMA}",
+            schemas,
+        )
+    }
 
 
 def _text(said: Any) -> str | None:

@@ -12,17 +12,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.call.marks import mark
+from datajoint_migrate.call.marks import seen
 from datajoint_migrate.catalog.names import SYNC
-from datajoint_migrate.catalog.presence import has_table
+from datajoint_migrate.catalog.presence import with_table
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import Table
-from datajoint_migrate.errors import InvalidArgument
+from datajoint_migrate.errors import InvalidArgument, MigrationError
 
 VERSION = 1
 ROLLED_BACK = "rolled_back"
@@ -79,11 +79,17 @@ def prepare(session: Session, schemas: Iterable[str]) -> None:
 def read_state(session: Session, schema: str) -> State | None:
     """The state of a destination, None where there is none. Raises `InvalidArgument` for one that
     this package cannot have written."""
-    if not session.query(
-        "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
-        (schema, SYNC),
-    ):
-        return None
+    return read_states(session, [schema])[schema]
+
+
+def read_states(session: Session, schemas: Iterable[str]) -> dict[str, State | None]:
+    """`read_state` of several destinations."""
+    names = list(schemas)
+    there = set(with_table(session, names, SYNC))
+    return {name: _read(session, name) if name in there else None for name in names}
+
+
+def _read(session: Session, schema: str) -> State | None:
     options: Mapping[str, Any] | None = None
     heads: dict[str, Head] = {}
     rolled_back: str | None = None
@@ -104,21 +110,6 @@ def read_state(session: Session, schema: str) -> State | None:
         except (ValueError, TypeError, KeyError) as error:
             raise _unreadable(schema, str(table), error) from None
     return None if options is None else State(options, heads, rolled_back)
-
-
-def _head_of(session: Session, schema: str, table: str) -> Head | None:
-    """What is known of one table; None also for what cannot be understood."""
-    if not has_table(session, schema, SYNC):
-        return None
-    rows = session.query(
-        f"SELECT LEFT(bounds, {MOST_BYTES}) FROM {quote(schema, SYNC)}"
-        " WHERE chunk = 0 AND table_name = %s",
-        (table,),
-    )
-    try:
-        return _head(json.loads(rows[0][0])) if rows else None
-    except (ValueError, TypeError, KeyError):
-        return None
 
 
 def _options(said: Any) -> Mapping[str, Any]:
@@ -194,22 +185,46 @@ def write_heads(session: Session, schema: str, heads: Mapping[str, Head]) -> Non
 
 
 @contextmanager
-def kept(session: Session, schema: str, table: str) -> Iterator[None]:
-    """What is known of a copy stays true across a statement that changes no row of it.
+def kept(session: Session, tables: Iterable[Name]) -> Iterator[None]:
+    """What is known of copies stays true across statements that change no row of them.
 
     Such a statement renews the time at which the table was made, and leaves the other, by which a
     write of somebody else would show, and the number, which a TRUNCATE would renew.
     """
-    head = _head_of(session, schema, table)
-    if head is None or head.copy is None:
+    places = list(tables)
+    schemas = sorted({schema for schema, _ in places})
+    known = {schema: _heads(session, schema) for schema in with_table(session, schemas, SYNC)}
+    before = seen(session, known)
+
+    def carry() -> None:
+        after = seen(session, known)
+        for schema, heads in known.items():
+            carried = {
+                table: replace(heads[table], copy=copy)
+                for owner, table in places
+                if owner == schema and table in heads and (owner, table) in before.keys() & after
+                if before[owner, table].is_as(heads[table].copy)
+                and (copy := before[owner, table].over(after[owner, table]))
+            }
+            write_heads(session, schema, carried)
+
+    try:
         yield
-        return
-    before = mark(session, schema, table)
-    yield
-    if not before.is_as(head.copy):
-        return
-    if copy := before.over(mark(session, schema, table)):
-        write_head(session, schema, table, replace(head, copy=copy))
+    except MigrationError:
+        # Those that it came to are carried over nevertheless, if that can be.
+        with suppress(MigrationError):
+            carry()
+        raise
+    carry()
+
+
+def _heads(session: Session, schema: str) -> Mapping[str, Head]:
+    """What is known of tables; nothing also of what cannot be understood."""
+    try:
+        known = _read(session, schema)
+    except InvalidArgument:
+        return {}
+    return known.heads if known else {}
 
 
 def now() -> str:
@@ -234,10 +249,14 @@ def doubt(session: Session, schema: str) -> None:
     known = read_state(session, schema)
     if known is None:
         return
-    for table, head in known.heads.items():
-        write_head(
-            session, schema, table, replace(head, source=None, copy=None, position="", at="")
-        )
+    write_heads(
+        session,
+        schema,
+        {
+            table: replace(head, source=None, copy=None, position="", at="")
+            for table, head in known.heads.items()
+        },
+    )
     write_options(session, schema, {**known.options, ROLLED_BACK: now()})
 
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 
-from datajoint_migrate.catalog.presence import schema_exists
+from datajoint_migrate.catalog.presence import schemas_there
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import DestinationBusy
 from datajoint_migrate.limits import LIMITS
@@ -31,10 +31,8 @@ def take_turn(destination: Session, schemas: Iterable[str]) -> None:
 
 def note_reading(source: Session, schemas: Iterable[str]) -> None:
     """Let whoever would rename these schemas know that they are read, until the session ends."""
-    for schema in sorted(set(schemas)):
-        # What is not seen now has not gone when it is not seen later.
-        if not schema_exists(source, schema):
-            continue
+    # What is not seen now has not gone when it is not seen later.
+    for schema in sorted(schemas_there(source, set(schemas))):
         source.reads.append(schema)
         for name in _reading(source.folded(schema)):
             if source.query("SELECT GET_LOCK(%s, 0)", (name,))[0][0]:
@@ -46,16 +44,19 @@ def take_turn_alone(session: Session, schemas: Iterable[str]) -> None:
 
     Raises `DestinationBusy`.
     """
-    names = list(schemas)
-    take_turn(session, names)
+    wanted = list(schemas)
+    take_turn(session, wanted)
     # As above, for a call that has ended the server may still be ending its session.
     until = time.monotonic() + LIMITS.turn_seconds
-    for schema in names:
-        for name in _reading(session.folded(schema)):
-            while session.query("SELECT IS_USED_LOCK(%s)", (name,))[0][0] is not None:
-                if time.monotonic() > until:
-                    raise _busy(session, schema, name)
-                time.sleep(LIMITS.ended_moment)
+    for schema in wanted:
+        names = _reading(session.folded(schema))
+        asked = f"SELECT {', '.join(['IS_USED_LOCK(%s)'] * len(names))}"
+        while held := [
+            n for n, by in zip(names, session.query(asked, names)[0], strict=True) if by
+        ]:
+            if time.monotonic() > until:
+                raise _busy(session, schema, held[0])
+            time.sleep(LIMITS.ended_moment)
 
 
 def is_taken(session: Session, schema: str) -> bool:

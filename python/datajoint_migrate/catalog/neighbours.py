@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from datajoint_migrate.catalog.presence import schemas_there
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Schema, read_schema
-from datajoint_migrate.errors import NotFound
+from datajoint_migrate.catalog.tables import Schema, read_schemas
 
 
 def with_neighbours(
@@ -20,12 +20,11 @@ def with_neighbours(
     read = {schema.name: schema for schema in known}
     waiting = list(found.values())
     while waiting:
-        for name in sorted(neighbours(waiting.pop())):
-            if name not in found:
-                schema = read.get(name) or _if_there(session, name)
-                if schema is not None:
-                    found[name] = schema
-                    waiting.append(schema)
+        names = sorted({name for schema in waiting for name in neighbours(schema)} - found.keys())
+        there = schemas_there(session, [name for name in names if name not in read])
+        new = read | read_schemas(session, sorted(there))
+        waiting = [new[name] for name in names if name in new]
+        found |= {schema.name: schema for schema in waiting}
     return list(found.values())
 
 
@@ -37,10 +36,3 @@ def neighbours(schema: Schema) -> set[str]:
         for key in table.foreign_keys
         if key.ref_schema != schema.name
     }
-
-
-def _if_there(session: Session, name: str) -> Schema | None:
-    try:
-        return read_schema(session, name)
-    except NotFound:
-        return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import NotFound, ServerError
 
@@ -15,6 +16,16 @@ def schema_exists(session: Session, name: str) -> bool:
     return bool(
         session.query("SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", (name,))
     )
+
+
+def schemas_there(session: Session, names: Iterable[str]) -> set[str]:
+    """Those of the schemas that the server has (and this user may see)."""
+    there = of_schemas(
+        session,
+        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE {SCHEMA_NAME}",
+        names,
+    )
+    return {name for (name,) in there}
 
 
 def idle_roles(session: Session) -> list[str]:
@@ -41,17 +52,24 @@ def has_table(session: Session, schema: str, table: str) -> bool:
 
 
 def tables_there(session: Session, schemas: Iterable[str]) -> set[tuple[str, str]]:
-    """Schema and name of every table and view of these schemas, by one statement for all."""
-    wanted = sorted(set(schemas))
-    if not wanted:
-        return set()
-    marks = ", ".join(["%s"] * len(wanted))
-    rows = session.query(
-        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES"
-        f" WHERE TABLE_SCHEMA IN ({marks})",
-        wanted,
+    """Schema and name of every table and view of these schemas."""
+    rows = of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE {TABLE_SCHEMA}",
+        schemas,
     )
-    return {(str(schema), str(table)) for schema, table in rows}
+    return {(schema, str(table)) for schema, table in rows}
+
+
+def with_table(session: Session, schemas: Iterable[str], table: str) -> list[str]:
+    """Those of the schemas that have a table of that name."""
+    there = of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA FROM information_schema.TABLES WHERE {TABLE_SCHEMA}"
+        f" AND TABLE_NAME = '{table}'",
+        schemas,
+    )
+    return [schema for (schema,) in there]
 
 
 def has_rows(session: Session, schema: str, table: str) -> bool:

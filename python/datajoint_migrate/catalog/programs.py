@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import words_of
 from datajoint_migrate.errors import NotFound, PermissionMissing, ServerError
@@ -58,48 +60,61 @@ def read_programs(session: Session, schema: str) -> list[Program]:
     Routines come before the views and triggers that may call them, a view after those it reads,
     triggers of one table in the order they fire.
     """
-    rows = _listed(session, schema)
-    found = [_read(session, kind, schema, name, said, of) for kind, name, said, of, *_ in rows]
-    if any(program.kind in ROUTINES for program in found):
+    return programs_of(session, [schema])[schema]
+
+
+def programs_of(session: Session, schemas: Iterable[str]) -> dict[str, list[Program]]:
+    """`read_programs` of several schemas, by one statement for many that hold none."""
+    names = list(schemas)
+    found: dict[str, list[Program]] = {name: [] for name in names}
+    for schema, kind, name, said, table, *_ in _listed(session, names):
+        found[schema].append(_read(session, kind, schema, name, said, table))
+    return {schema: _ordered(session, schema, ours) for schema, ours in found.items()}
+
+
+def _ordered(session: Session, schema: str, programs: list[Program]) -> list[Program]:
+    if any(program.kind in ROUTINES for program in programs):
         rights = _rights(session, schema)
-        found = [_with_rights(program, rights) for program in found]
-    views = [program for program in found if program.kind == "view"]
-    rest = [program for program in found if program.kind != "view"]
+        programs = [_with_rights(program, rights) for program in programs]
+    views = [program for program in programs if program.kind == "view"]
+    rest = [program for program in programs if program.kind != "view"]
     routines = [program for program in rest if program.kind in ROUTINES]
     return [*routines, *_readers_last(views), *(one for one in rest if one not in routines)]
 
 
 def has_programs(session: Session, schema: str) -> bool:
     """Whether a schema holds any program."""
-    return bool(_listed(session, schema))
+    return bool(_listed(session, [schema]))
 
 
 def is_there(session: Session, program: Program) -> bool:
     """Whether its schema holds a program of its kind and name."""
-    rows = _listed(session, program.schema, program.kind)
-    return any(row[1] == program.name for row in rows)
+    rows = _listed(session, [program.schema], program.kind)
+    return any(row[2] == program.name for row in rows)
 
 
-def _listed(session: Session, schema: str, kind: Kind | None = None) -> list[Any]:
-    """Kind, name, definer and table of each, of one kind or all; triggers as they fire.
+def _listed(
+    session: Session, schemas: Iterable[str], kind: Kind | None = None
+) -> list[tuple[Any, ...]]:
+    """Schema, kind, name, definer and table of each, of one kind or all; triggers as they fire.
 
     One statement: what the server does for it does not grow with what it finds.
     """
     wanted = {VIEWED[kind]: kind} if kind else dict.fromkeys(VIEWED.values())
-    rows = session.query(" UNION ALL ".join(wanted), [schema] * len(wanted))
-    listed = [row for row in rows if kind in (None, row[0])]
+    rows = of_schemas(session, " UNION ALL ".join(wanted), schemas)
+    listed = [row for row in rows if kind in (None, row[1])]
     # Their order: kind, table, timing, event, place among those; the name where that says nothing.
-    return sorted(listed, key=lambda row: (KINDS.index(row[0]), *row[3:], row[1]))
+    return sorted(listed, key=lambda row: (row[0], KINDS.index(row[1]), *row[4:], row[2]))
 
 
 def _list_of(view: str, kind: str, name: str, schema: str, order: tuple[str, ...] = ()) -> str:
-    columns = [kind, name, "DEFINER", *(order or ("NULL",) * 3)]
+    columns = [schema, kind, name, "DEFINER", *(order or ("NULL",) * 3)]
     # Columns of several collations do not go into one list.
     texts = [
         column if column == "NULL" else f"CONVERT({column} USING utf8mb4)" for column in columns
     ]
     texts.append("ACTION_ORDER" if order else "0")
-    return f"SELECT {', '.join(texts)} FROM information_schema.{view} WHERE {schema} = %s"
+    return f"SELECT {', '.join(texts)} FROM information_schema.{view} WHERE {{{schema}}}"
 
 
 _ROUTINES = (

@@ -5,7 +5,6 @@ Told to users with the right PROCESS only.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from datajoint_migrate.catalog.session import Session
@@ -16,15 +15,7 @@ UNKNOWN_TABLE = 1109
 
 def table_ids(session: Session) -> dict[str, int]:
     """The number of every table of the server by its `place`; nothing for who may not see it."""
-    found = _rows(session, "")
-    return {_plain(str(name)).lower(): int(number) for name, number in found}
-
-
-def table_id(session: Session, schema: str, table: str) -> int | None:
-    """The number of one table, None for who may not see it."""
-    name = "/".join(re.sub(r"[^0-9A-Za-z_]", _code, part) for part in (schema, table))
-    found = _rows(session, " WHERE NAME = %s", name)
-    return int(found[0][1]) if len(found) == 1 else None
+    return {_plain(str(name)).lower(): int(number) for name, number in _rows(session)}
 
 
 def place(schema: str, table: str) -> str:
@@ -32,13 +23,11 @@ def place(schema: str, table: str) -> str:
     return f"{schema}/{table}".lower()
 
 
-def _rows(session: Session, condition: str, *values: str) -> list[tuple[Any, ...]]:
+def _rows(session: Session) -> list[tuple[Any, ...]]:
     old = session.is_mariadb or session.version < (8,)
     view = "INNODB_SYS_TABLES" if old else "INNODB_TABLES"
     try:
-        return session.query(
-            f"SELECT NAME, TABLE_ID FROM information_schema.{view}{condition}", values
-        )
+        return session.query(f"SELECT NAME, TABLE_ID FROM information_schema.{view}")
     except PermissionMissing:
         return []
     except ServerError as error:
@@ -46,10 +35,6 @@ def _rows(session: Session, condition: str, *values: str) -> list[tuple[Any, ...
         if error.context.get("errno") != UNKNOWN_TABLE:
             raise
         return []
-
-
-def _code(letter: re.Match[str]) -> str:
-    return f"@{ord(letter[0]):04x}"
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,13 @@ from datajoint_migrate.catalog.client import MARKER
 from datajoint_migrate.catalog.constraints import ForeignKey as ForeignKey
 from datajoint_migrate.catalog.constraints import checks, foreign_keys
 from datajoint_migrate.catalog.definition import definition
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.presence import idle_roles
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.errors import InvalidArgument, NotFound
 
 PART = re.compile(r"(?P<master>(#|_|__)?[a-z][a-z0-9]*(_[a-z0-9]+)*)__(?P<part>[a-z][a-z0-9_]*)$")
-# Schemas that one query of the catalogue is about.
-AT_ONCE = 100
 TIERS = (("~", "hidden"), ("#", "lookup"), ("__", "computed"), ("_", "imported"))
 
 
@@ -189,8 +188,7 @@ def _read(session: Session, names: list[str]) -> list[Schema]:
         for schema, charset, collation in of_schemas(
             session,
             "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME"
-            " FROM information_schema.SCHEMATA WHERE {schema}",
-            "SCHEMA_NAME",
+            " FROM information_schema.SCHEMATA WHERE {SCHEMA_NAME}",
             names,
         )
     }
@@ -211,9 +209,8 @@ def _read(session: Session, names: list[str]) -> list[Schema]:
     for schema, table, kind, rows, size, collation, comment in of_schemas(
         session,
         "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH, TABLE_COLLATION,"
-        " TABLE_COMMENT FROM information_schema.TABLES WHERE {schema}"
+        " TABLE_COMMENT FROM information_schema.TABLES WHERE {TABLE_SCHEMA}"
         " ORDER BY TABLE_SCHEMA, TABLE_NAME",
-        "TABLE_SCHEMA",
         names,
     ):
         if kind == "VIEW":
@@ -252,28 +249,6 @@ def _read(session: Session, names: list[str]) -> list[Schema]:
     ]
 
 
-def of_schemas(
-    session: Session, sql: str, owner: str, names: list[str]
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of the catalogue about these schemas, asked for many at once.
-
-    `sql` has `{schema}` for the condition on the column `owner`; the first column of its rows is
-    the schema, which is yielded as `names` has it: a server that folds names answers in small
-    letters.
-    """
-    said = {session.folded(name): name for name in names}
-    names = list(said.values())
-    # MariaDB looks a schema up by its name alone; any other condition makes it read all of them.
-    many = 1 if session.is_mariadb else AT_ONCE
-    for at in range(0, len(names), many):
-        some = names[at : at + many]
-        condition = f"{owner} IN ({', '.join(['%s'] * len(some))})" if many > 1 else f"{owner} = %s"
-        for schema, *row in session.query(sql.format(schema=condition), some):
-            # A row of a schema that was not asked for is nobody's.
-            if name := said.get(session.folded(str(schema))):
-                yield name, *row
-
-
 def _create(session: Session, schema: str, table: str) -> str:
     """SHOW CREATE TABLE, with schemas in its keys as the caller writes them."""
     text = definition(session, schema, table)
@@ -293,8 +268,7 @@ def _columns(session: Session, schemas: list[str]) -> dict[tuple[str, str], list
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME,"
         " COLLATION_NAME, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, COLUMN_COMMENT,"
         " GENERATION_EXPRESSION FROM information_schema.COLUMNS"
-        " WHERE {schema} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
-        "TABLE_SCHEMA",
+        " WHERE {TABLE_SCHEMA} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
         schemas,
     ):
         default, extra, comment, made = rest
@@ -325,9 +299,8 @@ def _indexes(session: Session, schemas: list[str]) -> dict[tuple[str, str], dict
     for schema, table, name, *row in of_schemas(
         session,
         f"SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART,"
-        f" {expression} FROM information_schema.STATISTICS WHERE {{schema}}"
+        f" {expression} FROM information_schema.STATISTICS WHERE {{TABLE_SCHEMA}}"
         " ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
-        "TABLE_SCHEMA",
         schemas,
     ):
         grouped[schema, table, name].append(tuple(row))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from datajoint_migrate._core import quote
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.presence import has_rows, has_table, tables_there
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import ForeignKey, Table
@@ -30,21 +31,23 @@ def referring(session: Session, schemas: Iterable[str]) -> dict[Name, list[dict[
     """Per table of these schemas the keys that refer to it, of whatever schema: `schema`, `table`,
     `columns`, `references`. As far as this user may see them."""
     found: dict[Name, dict[tuple[str, str, str], dict[str, Any]]] = {}
-    for schema in schemas:
-        for child_schema, child, name, column, parent, theirs in session.query(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_NAME,"
-            " REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE"
-            " WHERE REFERENCED_TABLE_SCHEMA = %s"
-            " ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
-            (schema,),
-        ):
-            owner = session.spelt(str(child_schema))
-            key = found.setdefault((schema, str(parent)), {}).setdefault(
-                (owner, str(child), str(name)),
-                {"schema": owner, "table": str(child), "columns": [], "references": []},
-            )
-            key["columns"].append(str(column))
-            key["references"].append(str(theirs))
+    for schema, *place, column, parent, theirs in of_schemas(
+        session,
+        "SELECT REFERENCED_TABLE_SCHEMA, TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME,"
+        " REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE"
+        " WHERE {REFERENCED_TABLE_SCHEMA}"
+        " ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
+        schemas,
+        is_owner=False,
+    ):
+        child_schema, child, name = map(str, place)
+        owner = session.spelt(child_schema)
+        key = found.setdefault((schema, str(parent)), {}).setdefault(
+            (owner, child, name),
+            {"schema": owner, "table": child, "columns": [], "references": []},
+        )
+        key["columns"].append(str(column))
+        key["references"].append(str(theirs))
     return {parent: list(keys.values()) for parent, keys in found.items()}
 
 

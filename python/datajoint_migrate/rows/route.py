@@ -13,6 +13,7 @@ from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.call.journal import rows_done
 from datajoint_migrate.call.progress import OnEvent, Telling, tell, tell_stage
 from datajoint_migrate.catalog.definition import definition
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import GaveWay, ServerError
 from datajoint_migrate.limits import LIMITS
@@ -37,17 +38,17 @@ def update_times(session: Session, tables: Iterable[Name]) -> dict[Name, tuple[A
     they commit, and MariaDB tells the time of the statement.
     """
     wanted = set(tables)
-    found: dict[Name, tuple[Any, bool]] = {}
-    for schema in sorted({schema for schema, _ in wanted}):
-        for table, when, settled in session.query(
-            "SELECT TABLE_NAME, UPDATE_TIME,"
-            " COALESCE(UPDATE_TIME < NOW() - INTERVAL %s SECOND, TRUE)"
-            " FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s",
-            (LIMITS.settled_seconds, schema),
-        ):
-            if (schema, table) in wanted:
-                found[schema, table] = (when, bool(settled))
-    return found
+    return {
+        (schema, table): (when, bool(settled))
+        for schema, table, when, settled in of_schemas(
+            session,
+            "SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME,"
+            f" COALESCE(UPDATE_TIME < NOW() - INTERVAL {LIMITS.settled_seconds} SECOND, TRUE)"
+            " FROM information_schema.TABLES WHERE {TABLE_SCHEMA}",
+            {schema for schema, _ in wanted},
+        )
+        if (schema, table) in wanted
+    }
 
 
 def destination_name(table: dict[str, Any]) -> Name:
@@ -123,13 +124,17 @@ _NEVER = (None, True)
 def _instant(source: Session, tables: Iterable[dict[str, Any]], snapshot: str) -> str:
     """The word for what was copied: a snapshot does not hold what an engine without one keeps."""
     names = set(map(source_name, tables))
-    for schema in sorted({schema for schema, _ in names}):
-        for table, engine in source.query(
-            "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s",
-            (schema,),
-        ):
-            if (schema, table) in names and str(engine).lower() not in VERSIONED:
-                return "several"
+    engines = of_schemas(
+        source,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES"
+        " WHERE {TABLE_SCHEMA}",
+        {schema for schema, _ in names},
+    )
+    if any(
+        (schema, table) in names and str(engine).lower() not in VERSIONED
+        for schema, table, engine in engines
+    ):
+        return "several"
     return snapshot
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from datajoint_migrate._core import quote
-from datajoint_migrate.call.ends import check_names, open_ends
-from datajoint_migrate.call.marks import marks
+from datajoint_migrate.call.ends import Ends, check_names, open_ends
+from datajoint_migrate.call.marks import Mark, Name, marks
 from datajoint_migrate.call.state import State
 from datajoint_migrate.call.state import read_state as state_of_copy
 from datajoint_migrate.call.turn import is_taken
@@ -23,6 +24,7 @@ from datajoint_migrate.catalog.names import (
     POSTPONED,
     RECORD,
 )
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import InvalidArgument, MigrationError
 from datajoint_migrate.results import SchemaStatus, StatusResult
@@ -85,14 +87,8 @@ def status(
     with open_ends(connection, dest_connection, looking=True) as ends:
         check_names(names, ends.same_server, ends.folds)
         ends.spell(names)
-        journals = _cutovers(ends.destination)
-        backups = _backups(ends.destination)
-        if not ends.same_server:
-            backups = _backups(ends.source) + backups
-        schemas = [
-            _schema(ends.source, ends.destination, source, destination, journals, backups)
-            for source, destination in names.items()
-        ]
+        look = _Look(ends, names)
+        schemas = [_schema(look, source, destination) for source, destination in names.items()]
     if count:
         _count(schemas, connection, dest_connection)
     order = list(NEXT)
@@ -104,26 +100,42 @@ def status(
     }
 
 
-def _schema(
-    source: Session,
-    destination: Session,
-    name: str,
-    parallel: str,
-    journals: list[Journal],
-    backups: list[tuple[str, dict[str, Any]]],
-) -> SchemaStatus:
-    tables = _tables(destination, parallel)
-    journal = next((one for one in journals if one.facts["schema_map"].get(name) == parallel), None)
+class _Look:
+    """What both servers are asked once, whatever the number of schemas."""
+
+    def __init__(self, ends: Ends, schema_map: Mapping[str, str]) -> None:
+        self.source, self.destination = ends.source, ends.destination
+        self.schema_map = schema_map
+        self.journals = _cutovers(ends.destination)
+        self.backups = _backups(ends.destination)
+        if not ends.same_server:
+            self.backups = _backups(ends.source) + self.backups
+        self.here = _tables(ends.source, schema_map)
+        self.there = _tables(ends.destination, [*schema_map, *schema_map.values()])
+        self.named = old_named_by_keys(ends.destination, schema_map.values())
+
+    @cached_property
+    def marks(self) -> dict[Name, Mark]:
+        """When tables of production were last written to."""
+        return marks(self.source, self.schema_map)
+
+
+def _schema(look: _Look, name: str, parallel: str) -> SchemaStatus:
+    destination = look.destination
+    tables = look.there[parallel]
+    journal = next(
+        (one for one in look.journals if one.facts["schema_map"].get(name) == parallel), None
+    )
     unfinished = [table for table in UNFINISHED if table in tables]
     own = _own(tables)
-    state = _state(source, name, journal, own, unfinished, destination)
+    state = _state(look, name, journal, own, unfinished)
     copied: dict[str, Any] | None = None
     if state in ("copied", "cutting over"):
         copied = _copied(own)
     elif state == "cut over":
-        copied = _copied(_own(_tables(destination, name)))
+        copied = _copied(_own(look.there[name]))
     known = state_of_copy(destination, parallel) if state == "copied" else None
-    behind = _behind(source, name, known) if known else None
+    behind = _behind(look, name, known) if known else None
     command, why = NEXT[state]
     undone = known.rolled_back if known else None
     if known and undone and (_compared(known) or "") < undone:
@@ -132,7 +144,9 @@ def _schema(
     elif behind and behind["tables"]:
         command, why = "dj-migrate sync", "production may have changed since the copy was equal"
     left = {table for table in tables if table.startswith((NEW, OLD))}
-    if state == "copied" and (left := left | old_named_by_keys(destination, parallel)):
+    if state == "copied":
+        left |= look.named.get(parallel, set())
+    if state == "copied" and left:
         command = "dj-migrate sync"
         why = f"a sync was interrupted and goes on: {parallel} has {', '.join(sorted(left))}"
     if journal is not None and (gone := without_triggers(destination, journal)):
@@ -144,7 +158,7 @@ def _schema(
         "at_work": is_taken(destination, parallel),
         "copied": copied,
         "progress": _progress(destination, parallel) if JOURNAL in unfinished else None,
-        "backups": [said for of, said in backups if of == name],
+        "backups": [said for of, said in look.backups if of == name],
         "cutover": None if journal is None else _cutover(journal, name),
         "compared": _compared(known) if known else None,
         "behind": behind,
@@ -154,15 +168,14 @@ def _schema(
     }
 
 
-def _behind(source: Session, name: str, known: State) -> dict[str, Any]:
+def _behind(look: _Look, name: str, known: State) -> dict[str, Any]:
     """Tables of which nothing proves that they are as they were when the copy was equal."""
-    now = marks(source, [name])
     tables = [
         table
-        for table in sorted(_own(_tables(source, name)))
+        for table in sorted(_own(look.here[name]))
         if table not in known.heads
-        or (name, table) not in now
-        or not now[name, table].is_as(known.heads[table].source)
+        or (name, table) not in look.marks
+        or not look.marks[name, table].is_as(known.heads[table].source)
     ]
     return {"tables": tables, "rows": None}
 
@@ -194,12 +207,11 @@ def _count(schemas: list[SchemaStatus], connection: Any, dest_connection: Any) -
 
 
 def _state(
-    source: Session,
+    look: _Look,
     name: str,
     journal: Journal | None,
     own: Mapping[str, Any],
     unfinished: list[str],
-    destination: Session,
 ) -> str:
     if journal is not None:
         if journal.state == DONE:
@@ -209,27 +221,28 @@ def _state(
         # Before the tables change places it is nothing yet: the same call begins anew.
         if (
             journal.position
-            or has_renamed(destination, journal)
-            or without_triggers(destination, journal)
+            or has_renamed(look.destination, journal)
+            or without_triggers(look.destination, journal)
         ):
             return "cutting over"
-    if not _tables(source, name):
+    if not look.here[name]:
         return "missing"
     if unfinished:
         return "copying"
     return "copied" if own else "not begun"
 
 
-def _tables(session: Session, schema: str) -> dict[str, str | None]:
-    """Tables and when each was made."""
-    return {
-        str(table): _time(at)
-        for table, at in session.query(
-            "SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES"
-            " WHERE TABLE_SCHEMA = %s AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
-            (schema,),
-        )
-    }
+def _tables(session: Session, schemas: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """By schema its tables and when each was made."""
+    found: dict[str, dict[str, str | None]] = {schema: {} for schema in schemas}
+    for schema, table, at in of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES"
+        " WHERE {TABLE_SCHEMA} AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
+        found,
+    ):
+        found[schema][str(table)] = _time(at)
+    return found
 
 
 def _own(tables: Mapping[str, str | None]) -> dict[str, str | None]:

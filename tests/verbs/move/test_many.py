@@ -12,7 +12,14 @@ import pytest
 
 import many
 from conftest import Fresh, drop
-from datajoint_migrate import estimate_migration, inspect_schemas, migrate
+from datajoint_migrate import (
+    cutover,
+    estimate_migration,
+    inspect_schemas,
+    migrate,
+    rollback,
+    sync,
+)
 from datajoint_migrate.verbs.look.inspect import schemas_of_old
 from datajoint_migrate.verbs.look.prospect import prospect
 from program import program
@@ -117,6 +124,33 @@ def test_looking_at_many_schemas_asks_once_for_what_is_the_same_for_all(
     assert {*labs[0].schemas, *labs[1].schemas} <= set(found[0])
     # Which they are is told by one statement; the rest is a session's beginning.
     assert asked_of_all < 20
+
+
+def test_bringing_up_to_date_and_changing_places_ask_once_for_what_is_the_same_for_all(
+    mysql: Server, labs: tuple[many.Many, many.Many]
+) -> None:
+    """Writers wait for the last sync of a cutover and for the exchange."""
+    # Beside one a table, for its fence: those of the catalogue that a schema may cost.
+    of_schema = {"sync": 0, "cutover": 2, "rollback": 5}
+    mysql.rest(*(name for lab in labs for name in lab.schemas))
+    asked: dict[str, list[int]] = {}
+    for lab in labs:
+        migrate(lab.map, connection=mysql.url)
+        # What is noted of the copies is settled by this one.
+        sync(lab.map, connection=mysql.url)
+        there = {"connection": mysql.url, "execute": True}
+        for name, call in {
+            "sync": partial(sync, lab.map, connection=mysql.url),
+            "cutover": partial(cutover, lab.map, backups="rename", sync=True, **there),
+            "rollback": partial(rollback, lab.map, bring_back=True, **there),
+        }.items():
+            mysql.sql(f"TRUNCATE TABLE {DIGESTS}")
+            call()
+            asked.setdefault(name, []).append(said(mysql, "%`information!_schema`%"))
+    schemas, tables = MANY[0] - FEW[0], MANY[1] - FEW[1]
+    for name, (few, more) in asked.items():
+        fences = 0 if name == "sync" else tables
+        assert 0 < few <= more <= few + fences + of_schema[name] * schemas, (name, few, more)
 
 
 def foreseen(schemas: Iterable[str], connection: str) -> None:

@@ -184,7 +184,7 @@ def write_archive(
 def refuse_left(session: Session, schema: Schema) -> None:
     """Raises `InvalidArgument` for a copy whose last sync was interrupted."""
     if SYNC in schema.tables:
-        for said in left_by_sync(session, schema).values():
+        for said in left_by_sync(session, [schema]).values():
             raise InvalidArgument(said, context={"schema": schema.name})
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.build.creating import create_programs, drop_program, give_rights, unlike
+from datajoint_migrate.call import state
 from datajoint_migrate.catalog.names import LINEAGE
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.programs import Program, Right, is_there
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import NotFound, ServerError
@@ -19,29 +23,37 @@ from datajoint_migrate.verbs.cutover.hold import Note, Ready
 
 Step = dict[str, Any]
 Act = Callable[[Session, Step], list[str]]
+Around = Callable[[Session, Sequence[Step]], AbstractContextManager[None]]
 Pair = tuple[str, str, str]
 TABLES = ("BASE TABLE", "SYSTEM VERSIONED", "SEQUENCE")
 
 
 @dataclass(frozen=True)
 class Action:
-    """Both directions of one kind of step; each returns notes for the caller."""
+    """Both directions of one kind of step; each returns notes for the caller. Steps of a kind that
+    has an `around` and that follow each other are done, or undone, within it."""
 
     do: Act
     undo: Act
+    around: Around | None = None
 
 
 # -- tables --------------------------------------------------------------------------------------
 
 
-def tables_of(session: Session, schema: str) -> list[str]:
-    """Names of everything in a schema that RENAME TABLE moves."""
-    rows = session.query(
-        "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
-        " ORDER BY TABLE_NAME",
-        (schema,),
-    )
-    return [str(name) for name, kind in rows if kind in TABLES]
+def tables_of(session: Session, schemas: Iterable[str]) -> dict[str, list[str]]:
+    """By schema the names of everything in it that RENAME TABLE moves; of one that is not there,
+    none."""
+    found: dict[str, list[str]] = {schema: [] for schema in schemas}
+    for schema, name, kind in of_schemas(
+        session,
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES"
+        " WHERE {TABLE_SCHEMA} ORDER BY TABLE_SCHEMA, TABLE_NAME",
+        found,
+    ):
+        if kind in TABLES:
+            found[schema].append(str(name))
+    return found
 
 
 def renames_atomically(session: Session) -> bool:
@@ -57,7 +69,8 @@ def rename_step(pairs: list[tuple[str, str, str]]) -> Step:
 def left_of(session: Session, pairs: Iterable[tuple[str, str, str]]) -> list[Pair]:
     """What a rename has still to move."""
     wanted = [(old, table, new) for old, table, new in pairs]
-    there = {name: set(tables_of(session, name)) for old, _, new in wanted for name in (old, new)}
+    schemas = dict.fromkeys(name for old, _, new in wanted for name in (old, new))
+    there = {name: set(tables) for name, tables in tables_of(session, schemas).items()}
     # Who moves where another one was first has arrived when the place it left is empty; who makes
     # room for another has left when it is where it wanted to go.
     filled = {(new, table) for _, table, new in wanted}
@@ -298,20 +311,27 @@ def with_lineage(session: Session) -> list[str]:
     ]
 
 
-def mentions(session: Session, schema: str, name: str) -> list[tuple[str, str]]:
-    """Attributes (table, attribute) of a schema whose lineage lies in the schema `name`."""
-    prefix = name + "."
+def mentions(
+    session: Session, schema: str, names: Iterable[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Attributes (table, attribute) of a schema by the schema, one of `names`, in which their
+    lineage lies."""
     try:
         rows = session.query(
-            f"SELECT table_name, attribute_name FROM {quote(schema, LINEAGE)} WHERE {_BEGINS}",
-            (len(prefix), prefix),
+            f"SELECT table_name, attribute_name, lineage FROM {quote(schema, LINEAGE)}"
         )
     except (NotFound, ServerError):
         # Somebody else's schema may be dropped at any moment; one of ours is not.
         if schema in with_lineage(session):
             raise
-        return []
-    return [(str(table), str(attribute)) for table, attribute in rows]
+        return {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    wanted = list(names)
+    for table, attribute, lineage in rows:
+        for name in wanted:
+            if str(lineage).startswith(name + "."):
+                found.setdefault(name, []).append((str(table), str(attribute)))
+    return found
 
 
 _BEGINS = "LEFT(lineage, %s) = %s COLLATE utf8mb4_bin"
@@ -329,7 +349,7 @@ def lineage_step(
         names.get(schema, schema): found
         for schema in with_lineage(session)
         if schema not in moved
-        and (found := [place for new in names.values() for place in mentions(session, schema, new)])
+        and (found := list(chain(*mentions(session, schema, names.values()).values())))
     }
     return {"kind": "lineage", "names": names, "kept": kept, "untouched": list(moved.values())}
 
@@ -350,10 +370,9 @@ def _rewrite(
         for schema in with_lineage(session):
             if schema in step["untouched"]:
                 continue
-            for old, new in names.items():
-                # Looking first asks no right to write where nothing is to be written.
-                if mentions(session, schema, old):
-                    _rewrite_one(session, schema, old, new, kept.get(schema, []))
+            # Looking first asks no right to write where nothing is to be written.
+            for old in mentions(session, schema, names):
+                _rewrite_one(session, schema, old, names[old], kept.get(schema, []))
         session.execute("COMMIT")
     except BaseException:
         session.execute("ROLLBACK")
@@ -417,8 +436,22 @@ def _unfence(session: Session, step: Step) -> list[str]:
     return []
 
 
+def _known_of(session: Session, steps: Sequence[Step]) -> AbstractContextManager[None]:
+    return state.kept(session, [(step["schema"], step["table"]) for step in steps])
+
+
+def together(steps: Iterable[Step]) -> Iterator[Step]:
+    """The first of the steps, and those right after it that are done within the same `around`."""
+    for number, step in enumerate(steps):
+        if number == 0:
+            first = step
+        elif step["kind"] != first["kind"] or ACTIONS[first["kind"]].around is None:
+            return
+        yield step
+
+
 ACTIONS: dict[str, Action] = {
-    "fence": Action(_fence, _unfence),
+    "fence": Action(_fence, _unfence, _known_of),
     "rename": Action(_rename, _rename_back),
     "drop_program": Action(_leave, _leave_back),
     "create_program": Action(_create_program, _drop_program),

@@ -24,10 +24,11 @@ from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.names import SYNC
-from datajoint_migrate.catalog.programs import read_programs
+from datajoint_migrate.catalog.presence import with_table
+from datajoint_migrate.catalog.programs import programs_of
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.stores import SOURCE_FOLDING, Store
-from datajoint_migrate.catalog.tables import Schema, Table, read_schema, user_tables
+from datajoint_migrate.catalog.tables import Schema, Table, read_schema, read_schemas, user_tables
 from datajoint_migrate.errors import ExternalMissing, MigrationError, Mismatch, NotReady
 from datajoint_migrate.files.pointers import Stores
 from datajoint_migrate.limits import LIMITS
@@ -36,7 +37,6 @@ from datajoint_migrate.rows.keys import find_orphans, prove_keys
 from datajoint_migrate.rows.matching import first_key, prove
 from datajoint_migrate.rows.numbering import keep_auto_increment
 from datajoint_migrate.verbs.cutover import changes
-from datajoint_migrate.verbs.cutover.actions import tables_of
 from datajoint_migrate.verbs.look.children import left_out
 from datajoint_migrate.verbs.look.compare import compare_tables
 from datajoint_migrate.words import counted
@@ -81,17 +81,21 @@ class BringBack:
 
     def __post_init__(self) -> None:
         source = self.ends.source
-        self.new = {name: read_schema(source, name) for name in self.places}
-        self.old = {name: read_schema(source, there) for name, there in self.places.items()}
+        self.new = read_schemas(source, self.places)
+        self.old = self._read_old()
         self._options()
+
+    def _read_old(self) -> dict[str, Schema]:
+        read = read_schemas(self.ends.source, self.places.values())
+        return {name: read[there] for name, there in self.places.items()}
 
     def _options(self) -> None:
         self.stores: dict[str, Stores] = {}
         self.adapters: dict[str, Mapping[str, str] | None] = {}
+        beside = {name: self.remembered.get(name, name) for name in self.places}
+        states = state.read_states(self.ends.source, {*self.places, *beside.values()})
         for name in self.places:
-            known = state.read_state(self.ends.source, name) or state.read_state(
-                self.ends.source, self.remembered.get(name, name)
-            )
+            known = states[name] or states[beside[name]]
             options: Mapping[str, Any] = known.options if known is not None else {}
             given = self.given
             names = options.get("store_map") if given.store_map is None else given.store_map
@@ -327,8 +331,8 @@ class BringBack:
         tables = {(back.old.schema, back.old.name) for back in changed}
         triggers = [
             program
-            for there in self.places.values()
-            for program in read_programs(session, there)
+            for there, programs in programs_of(session, self.places.values()).items()
+            for program in programs
             if program.kind == "trigger" and (there, program.table) in tables
         ]
         for trigger in triggers:
@@ -346,9 +350,7 @@ class BringBack:
         # Younger than those of the look: what follows compares what they are of.
         marks = _rested(self.ends.source, self.places)
         self.marks |= {name: marks[name] for name in names if name in marks}
-        old: dict[str, Schema] = {
-            name: read_schema(self.ends.source, there) for name, there in self.places.items()
-        }
+        old = self._read_old()
         for name, schema in old.items():
             wanted = [(schema, self.new[name], table) for place, table in names if place == name]
             compared = compare_tables(
@@ -408,9 +410,8 @@ class BringBack:
 
 def forget_state(session: Session, archives: Iterable[str]) -> None:
     """Drop what a bringing back that was killed has noted in the archives."""
-    for archive in archives:
-        if SYNC in tables_of(session, archive):
-            session.execute(f"DROP TABLE {quote(archive, SYNC)}")
+    for archive in with_table(session, archives, SYNC):
+        session.execute(f"DROP TABLE {quote(archive, SYNC)}")
 
 
 def _rested(session: Session, schemas: Iterable[str]) -> dict[changes.Name, changes.Mark]:

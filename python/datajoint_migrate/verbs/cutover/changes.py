@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from datajoint_migrate.call.marks import IS_PARTED, begun_times, may_come_again
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.table_ids import place, table_ids
-from datajoint_migrate.catalog.tables import of_schemas
 
 Name = tuple[str, str]
 
@@ -58,9 +58,8 @@ def look(session: Session, schemas: Iterable[str], *, first: bool = False) -> di
         session,
         f"SELECT TABLE_SCHEMA, TABLE_NAME, UPDATE_TIME, NOW(), {IS_PARTED}"
         " FROM information_schema.TABLES"
-        " WHERE {schema} AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
-        "TABLE_SCHEMA",
-        list(schemas),
+        " WHERE {TABLE_SCHEMA} AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
+        schemas,
     )
     return {
         (schema, str(table)): Mark(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Literal, cast
 
 from datajoint_migrate.call.ends import check_names
 from datajoint_migrate.call.throttle import Throttle
 from datajoint_migrate.call.turn import take_turn_alone
 from datajoint_migrate.catalog.names import NAME_CHARACTERS, SYNC
-from datajoint_migrate.catalog.programs import read_programs
+from datajoint_migrate.catalog.programs import Program, programs_of
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import InvalidArgument, MigrationError, NotReady
@@ -196,19 +197,20 @@ def cutover(
 
 
 def place_steps(
-    session: Session, schema_map: Mapping[str, str], archives: Mapping[str, str]
+    session: Session,
+    schema_map: Mapping[str, str],
+    archives: Mapping[str, str],
+    leaving: list[Program],
 ) -> list[Step]:
     """Steps by which programs leave, tables change places, and programs come back."""
     old, new = dict(archives), {parallel: prod for prod, parallel in schema_map.items()}
-    leaving = [program for name in (*old, *new) for program in read_programs(session, name)]
-    pairs = [
-        (name, table, there) for name, there in old.items() for table in tables_of(session, name)
-    ]
+    tables = tables_of(session, [*old, *new])
+    pairs = [(name, table, there) for name, there in old.items() for table in tables[name]]
     # What a sync remembers belongs to neither the pipeline nor production's name: it stays.
     pairs += [
         (name, table, there)
         for name, there in new.items()
-        for table in tables_of(session, name)
+        for table in tables[name]
         if table != SYNC
     ]
     return [*leaving_around(leaving, rename_step(pairs)), *coming_steps(leaving, old, new)]
@@ -238,13 +240,13 @@ def _plan(before: Before) -> Journal:
                     "after": [parallel.charset, parallel.collation],
                 }
             )
-    places = place_steps(session, before.schema_map, before.archives)
+    programs = list(chain(*programs_of(session, before.names).values()))
+    places = place_steps(session, before.schema_map, before.archives, programs)
     # Programs keep their schema's collation of when they were made: production's are put back, and
     # the new ones made, where it is right.
     at = next(index for index, step in enumerate(places) if step["kind"] == "rename") + 1
     steps += [*places[:at], *charsets, *places[at:]]
     final = {parallel: prod for prod, parallel in before.schema_map.items()}
-    programs = [one for name in before.names for one in read_programs(session, name)]
     notes += rights_left(session, programs, final)
     steps.append(lineage_step(session, final, before.archives))
     facts = {

@@ -12,7 +12,6 @@ from typing import Any
 
 from datajoint_migrate._core import quote
 from datajoint_migrate.call.patience import patiently
-from datajoint_migrate.call.state import kept
 from datajoint_migrate.catalog.client import said_by
 from datajoint_migrate.catalog.definition import definition
 from datajoint_migrate.catalog.kinds import bare_type
@@ -95,8 +94,7 @@ def put_comment(session: Session, step: dict[str, Any], old: str, new: str) -> N
         line.drop("COMMENT")
     alter = f"ALTER TABLE {quote(*place)} MODIFY COLUMN {line.render()}"
     session.commented.append(alter)
-    with kept(session, *place):
-        patiently(session, alter, LIMITS.rename_lock_seconds)
+    patiently(session, alter, LIMITS.rename_lock_seconds)
 
 
 def _usable(column: Column) -> bool:

@@ -97,8 +97,9 @@ class Following:
         self.proved, self.rows = {}, {}
         tables = self.result["tables"].items()
         self.declared |= {name for name, found in tables if found["how"] in ("copied", "rebuilt")}
+        states = state.read_states(ends.destination, self.schema_map.values())
         for prod, parallel in self.schema_map.items():
-            known = state.read_state(ends.destination, parallel)
+            known = states[parallel]
             if known is None:
                 continue
             self.rows[parallel] = counts = state.row_counts(ends.destination, parallel)

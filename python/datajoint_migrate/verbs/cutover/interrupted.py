@@ -11,7 +11,7 @@ from typing import Any
 
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import read_schema
+from datajoint_migrate.catalog.tables import read_schemas
 from datajoint_migrate.errors import NotReady
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.verbs.cutover.changes import Mark, Name, look
@@ -64,8 +64,9 @@ def _lost(
     names = sorted({schema for schema, _ in tables})
     server = session.server
     with server.session(read_only=True) as source, server.session(read_only=True) as copy:
-        old = {name: read_schema(source, archives[name]) for name in names}
-        new = {name: read_schema(copy, name) for name in names}
+        read = read_schemas(source, [archives[name] for name in names])
+        old = {name: read[archives[name]] for name in names}
+        new = read_schemas(copy, names)
         ends = Ends(source, copy, True)
         wanted = [(old[schema], new[schema], table) for schema, table in tables]
         comparing = Comparing(ends, wanted, tolerance, adapters)

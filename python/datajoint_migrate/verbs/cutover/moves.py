@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from datajoint_migrate.catalog.server import Server
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import InvalidArgument, ServerError
 from datajoint_migrate.limits import LIMITS
-from datajoint_migrate.verbs.cutover.actions import ACTIONS, left_of, move, move_back
+from datajoint_migrate.verbs.cutover.actions import ACTIONS, left_of, move, move_back, together
 from datajoint_migrate.verbs.cutover.changes import Mark, Name
 from datajoint_migrate.verbs.cutover.hold import BEHIND, Ready
 from datajoint_migrate.verbs.cutover.proof import prove
@@ -232,9 +232,14 @@ def go_on(
                 journal.facts["window_seconds"] = time.monotonic() - journal.held_since
             journal.position += len(triggers) + 1
         else:
-            step = journal.steps[journal.position]
-            journal.notes += ACTIONS[step["kind"]].do(session, step)
-            journal.position += 1
+            steps = list(together(journal.steps[journal.position :]))
+            action = ACTIONS[steps[0]["kind"]]
+            with action.around(session, steps) if action.around else nullcontext():
+                for step in steps:
+                    journal.notes += action.do(session, step)
+                    journal.position += 1
+                    mark(session, journal)
+            continue
         mark(session, journal)
     journal.state = DONE
     mark(session, journal)
@@ -272,13 +277,16 @@ def go_back(session: Session, journal: Journal, ready: Ready | None = None) -> N
         journal.state = UNDOING
         mark(session, journal)
     while journal.position > 0:
-        step = journal.steps[journal.position - 1]
-        if step["kind"] == "rename":
-            journal.notes += move_back(session, step, ready)
-        else:
-            journal.notes += ACTIONS[step["kind"]].undo(session, step)
-        journal.position -= 1
-        mark(session, journal)
+        steps = list(together(reversed(journal.steps[: journal.position])))
+        action = ACTIONS[steps[0]["kind"]]
+        with action.around(session, steps) if action.around else nullcontext():
+            for step in steps:
+                if step["kind"] == "rename":
+                    journal.notes += move_back(session, step, ready)
+                else:
+                    journal.notes += action.undo(session, step)
+                journal.position -= 1
+                mark(session, journal)
 
 
 def forget(session: Session, schema: str) -> None:

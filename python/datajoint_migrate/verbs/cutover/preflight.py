@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from datajoint_migrate._core import quote
@@ -12,9 +13,16 @@ from datajoint_migrate.call.throttle import FREE, Throttle, Turn
 from datajoint_migrate.catalog.externals import externals_of
 from datajoint_migrate.catalog.leftovers import left_by_sync, unfinished
 from datajoint_migrate.catalog.names import NAME_CHARACTERS
-from datajoint_migrate.catalog.programs import read_programs
+from datajoint_migrate.catalog.programs import programs_of
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Column, ForeignKey, Schema, Table, read_schema
+from datajoint_migrate.catalog.tables import (
+    Column,
+    ForeignKey,
+    Schema,
+    Table,
+    read_schema,
+    read_schemas,
+)
 from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.rows.structure import compare_structure
@@ -72,7 +80,7 @@ class Before:
     def read(self) -> None:
         """Read all schemas; raises `NotFound` for one that is not there."""
         self.session.spell(self.names)
-        self.schemas = {name: read_schema(self.session, name) for name in self.names}
+        self.schemas = read_schemas(self.session, self.names)
         if self.following is not None:
             self.following.declared.clear()
 
@@ -174,8 +182,7 @@ def _comparison(before: Before) -> tuple[bool, list[str]]:
         ends = Ends(source, other, True, before.throttle)
         comparing = Comparing(ends, wanted, before.tolerance, before.adapters)
         comparing.run(ends, LIMITS.lanes, None)
-    for prod, parallel in before.pairs():
-        before.notes += _structure(before, prod, parallel)
+    before.notes += _structure(before)
     for (prod_name, table), result in comparing.results.items():
         parallel_name = before.schema_map[prod_name]
         rows += result["row_count"]
@@ -194,29 +201,32 @@ def _followed(before: Before, following: Following) -> tuple[bool, list[str]]:
     """Syncs have compared the rows already, or are only counted for a look."""
     if not following.result:
         following.look()
-    for prod, parallel in before.pairs():
-        before.notes += _structure(before, prod, parallel)
+    before.notes += _structure(before)
     before.row_counts |= following.rows
     return following.check()
 
 
-def _structure(before: Before, prod: Schema, parallel: Schema) -> list[str]:
+def _structure(before: Before) -> list[str]:
     """What production has and its copy has not, or otherwise: for the operator to decide on."""
-    externals = {
-        table.name: externals_of(before.session, prod, table, before.adapters)
-        for table in prod.tables.values()
-    }
-    notes = [
-        f"{prod.name}.{found['table']}: the {found['what']} {found['name']} is {found['prod']},"
-        f" in {parallel.name} {found['test']}"
-        for found in compare_structure(prod, parallel, externals)
-    ]
-    there = {(one.kind, one.name) for one in read_programs(before.session, parallel.name)}
-    return notes + [
-        f"the {one} has no equal in {parallel.name}"
-        for one in read_programs(before.session, prod.name)
-        if (one.kind, one.name) not in there
-    ]
+    notes = []
+    programs = programs_of(before.session, before.names)
+    for prod, parallel in before.pairs():
+        externals = {
+            table.name: externals_of(before.session, prod, table, before.adapters)
+            for table in prod.tables.values()
+        }
+        notes += [
+            f"{prod.name}.{found['table']}: the {found['what']} {found['name']} is {found['prod']},"
+            f" in {parallel.name} {found['test']}"
+            for found in compare_structure(prod, parallel, externals)
+        ]
+        there = {(one.kind, one.name) for one in programs[parallel.name]}
+        notes += [
+            f"the {one} has no equal in {parallel.name}"
+            for one in programs[prod.name]
+            if (one.kind, one.name) not in there
+        ]
+    return notes
 
 
 def _verified(before: Before) -> tuple[bool, list[str]]:
@@ -326,21 +336,17 @@ def _not_locked(before: Before) -> list[str]:
 
 def _copies(before: Before) -> tuple[bool, list[str]]:
     session = before.session
-    problems = [line for schema in before.schemas.values() for line in unfinished(session, schema)]
+    problems = unfinished(session, before.schemas.values())
     # The sync of this cutover goes on with them, and is still to come while nobody executes.
     if before.following is not None and not before.following.result:
-        coming = [
-            line
-            for schema in before.schemas.values()
-            for line in left_by_sync(session, schema).values()
-        ]
+        coming = list(left_by_sync(session, before.schemas.values()).values())
         if coming and coming == problems:
             return True, [f"{line} (this cutover syncs)" for line in coming]
     return _verdict(problems, "every copy is complete")
 
 
 def _programs(before: Before) -> tuple[bool, list[str]]:
-    programs = [p for name in before.names for p in read_programs(before.session, name)]
+    programs = list(chain(*programs_of(before.session, before.names).values()))
     return _verdict(
         missing_for_programs(before.session, programs),
         f"{counted(len(programs), 'program')} can be made anew" if programs else "there are none",

@@ -94,7 +94,7 @@ def check_free(session: Session, name: str) -> None:
     """Raises `DestinationNotEmpty` unless the schema is not there, or holds nothing."""
     if not schema_exists(session, name):
         return
-    found = [table for table in tables_of(session, name) if table != RENAMING]
+    found = [table for table in tables_of(session, [name])[name] if table != RENAMING]
     programs = read_programs(session, name)
     if found or programs:
         first = found[0] if found else programs[0].name
@@ -183,7 +183,7 @@ def _plan(session: Session, schema: Schema, new: str) -> Journal:
             f"0.14.6 looks for blobs and attachments of its stores under the schema's name: it"
             f" finds those of {old} no more until the name is {old} again"
         )
-    tables = tables_of(session, old)
+    tables = tables_of(session, [old])[old]
     steps = leaving_around(programs, rename_step([(old, table, new) for table in tables]))
     steps += [come_step(program, {old: new}, program.rights) for program in programs]
     steps.append(lineage_step(session, {old: new}))

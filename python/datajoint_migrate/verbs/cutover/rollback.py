@@ -11,8 +11,7 @@ from datajoint_migrate.call.ends import open_ends
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.turn import take_turn_alone
 from datajoint_migrate.catalog.names import RENAMING, SYNC
-from datajoint_migrate.catalog.presence import schema_exists
-from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.programs import Program, programs_of
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, NotFound, NotReady
@@ -241,10 +240,9 @@ def _refuse_bringing(session: Session, journal: Journal) -> None:
 
 def _refuse_filled(session: Session, journal: Journal) -> None:
     filled = {}
-    for parallel in _map(journal).values():
-        there = tables_of(session, parallel) if schema_exists(session, parallel) else []
+    for parallel, tables in tables_of(session, _map(journal).values()).items():
         # What a sync remembers of the copy has stayed there.
-        if there := [table for table in there if table != SYNC]:
+        if there := [table for table in tables if table != SYNC]:
             filled[parallel] = there[0]
     if not filled:
         return
@@ -272,9 +270,7 @@ def _find(session: Session, wanted: Mapping[str, str] | str) -> Journal:
         places = [one.schema for one in known]
         hint = f"there are journals in {', '.join(places)}" if places else None
         beside = not isinstance(wanted, str) and all(
-            schema_exists(session, name) and tables_of(session, name)
-            for pair in wanted.items()
-            for name in pair
+            tables_of(session, [name for pair in wanted.items() for name in pair]).values()
         )
         if beside:
             hint = (
@@ -312,18 +308,21 @@ def _names(journal: Journal) -> list[str]:
 def _take_in_the_new(session: Session, journal: Journal) -> None:
     """Let the steps know what 2.x has made since: tables and programs move along."""
     archives: dict[str, str] = journal.facts["archives"]
-    pairs: list[list[str]] = []
-    for prod, archive in archives.items():
-        pairs += [
-            [prod, table, archive] for table in tables_of(session, archive) if table != RENAMING
-        ]
+    back = _map(journal)
+    tables = tables_of(session, [*archives.values(), *back])
+    found = programs_of(session, back)
+    pairs = [
+        [prod, table, archive]
+        for prod, archive in archives.items()
+        for table in tables[archive]
+        if table != RENAMING
+    ]
     leaving: list[Step] = []
     coming: list[Step] = []
     present: dict[tuple[str, str, str], Any] = {}
-    back = _map(journal)
     for prod, parallel in back.items():
-        pairs += [[parallel, table, prod] for table in tables_of(session, prod)]
-        programs = read_programs(session, prod)
+        pairs += [[parallel, table, prod] for table in tables[prod]]
+        programs = found[prod]
         present |= {(prod, one.kind, one.name.lower()): one.rights for one in programs}
         coming += [come_step(program) for program in programs]
         leaving += [_left_as(journal, program, back) for program in reversed(programs)]

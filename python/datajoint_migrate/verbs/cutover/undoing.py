@@ -103,8 +103,9 @@ def prove_opening(session: Session, journal: Journal) -> None:
     MySQL leaves that when it was ended inside the RENAME, of names with `#` or `~`: it finds the
     files at its next start after an orderly end.
     """
-    for schema in sorted({name for step in journal.steps for name in _places(step)}):
-        for table in tables_of(session, schema) if schema_exists(session, schema) else ():
+    schemas = sorted({name for step in journal.steps for name in _places(step)})
+    for schema, tables in tables_of(session, schemas).items():
+        for table in tables:
             try:
                 session.query(f"SELECT 1 FROM {quote(schema, table)} LIMIT 1")
             except MigrationError as error:
@@ -163,9 +164,13 @@ def written(
     """
     rows: dict[str, int] = {}
     new = []
+    stands = {
+        parallel: (places or {}).get(parallel, parallel) for parallel in journal.facts["rows"]
+    }
+    tables = tables_of(session, stands.values())
     for parallel, counts in journal.facts["rows"].items():
-        place = (places or {}).get(parallel, parallel)
-        for table in tables_of(session, place):
+        place = stands[parallel]
+        for table in tables[place]:
             if table not in counts and table != SYNC:
                 new.append(f"{parallel}.{table}")
             if counts.get(table) is None:

@@ -147,7 +147,8 @@ class Watch:
         """
         before = self.before
         session = before.session
-        there = [(name, table) for name in before.schema_map for table in tables_of(session, name)]
+        tables = tables_of(session, before.schema_map)
+        there = [(name, table) for name in tables for table in tables[name]]
         wait = LIMITS.cutover_wait_seconds
         with kept_locked(session, there, "READ", LIMITS.watch_lock_seconds):
             with bounded(session, wait) as late, following.open() as ends:

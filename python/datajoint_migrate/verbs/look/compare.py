@@ -158,7 +158,7 @@ def compare_schemas(
         structure += compare_programs(ends.source, ends.destination, prod.name, test.name)
         structure += [
             {"table": None, "what": "hidden table", "name": left, "prod": None, "test": said}
-            for left, said in left_by_sync(ends.destination, test).items()
+            for (_, left), said in left_by_sync(ends.destination, [test]).items()
         ]
         return {
             "match": all(result["match"] for result in tables.values()),

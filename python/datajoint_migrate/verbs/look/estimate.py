@@ -10,12 +10,12 @@ from datajoint_migrate._core import quote
 from datajoint_migrate.call.ends import Ends, open_ends
 from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.kinds import BINARIES, compared_as
+from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import (
     Column,
     Schema,
     Table,
-    of_schemas,
     read_schemas,
     user_tables,
 )
@@ -188,8 +188,7 @@ def _on_disk(session: Session, schemas: list[Schema], tables: list[Table]) -> in
     for schema, name, size in of_schemas(
         session,
         "SELECT TABLE_SCHEMA, TABLE_NAME, DATA_LENGTH + INDEX_LENGTH"
-        " FROM information_schema.TABLES WHERE {schema} AND TABLE_TYPE = 'BASE TABLE'",
-        "TABLE_SCHEMA",
+        " FROM information_schema.TABLES WHERE {TABLE_SCHEMA} AND TABLE_TYPE = 'BASE TABLE'",
         [schema.name for schema in schemas],
     ):
         total += int(size or 0) if (schema, name) in wanted else 0

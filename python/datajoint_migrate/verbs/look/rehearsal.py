@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from datajoint_migrate.build.building import plan_schema
+from datajoint_migrate.build.building import Family, plan_schema
 from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.grants import Grants
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.tables import Schema, read_schema, user_tables
+from datajoint_migrate.catalog.tables import Schema, read_schemas, user_tables
 from datajoint_migrate.errors import MigrationError
 from datajoint_migrate.files.pointers import (
     Stores,
@@ -42,8 +42,9 @@ def rehearse(
     checks: list[SetupCheck] = []
     sources: dict[str, Schema] = {}
     with _refused(checks, "tables and keys"):
-        sources = {name: read_schema(ends.source, name) for name in names}
-        family = with_neighbours(ends.source, sources.values())
+        sources = read_schemas(ends.source, names)
+        around = with_neighbours(ends.source, sources.values())
+        family = Family(ends.destination, around, names)
         for schema in sources.values():
             with _refused(checks, f"tables and keys of {schema.name}"):
                 plan_schema(

@@ -18,7 +18,7 @@ from datajoint_migrate.call import state
 from datajoint_migrate.call.patience import patiently
 from datajoint_migrate.catalog.leftovers import old_named_by_keys
 from datajoint_migrate.catalog.names import NAME_CHARACTERS, NEW, new_name, old_name
-from datajoint_migrate.catalog.presence import has_rows
+from datajoint_migrate.catalog.presence import has_rows, tables_there
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import Token
 from datajoint_migrate.catalog.tables import Table
@@ -123,16 +123,21 @@ def settle(session: Session, schemas: Iterable[str]) -> Settled:
     done = Settled()
     old: list[Name] = []
     heads: dict[str, Mapping[str, state.Head]] = {}
-    for schema in sorted(schemas):
-        there = _tables(session, schema)
-        known = state.read_state(session, schema)
+    wanted = sorted(schemas)
+    all_there: dict[str, set[str]] = {schema: set() for schema in wanted}
+    for schema, table in tables_there(session, wanted):
+        all_there[schema].add(table)
+    named = old_named_by_keys(session, wanted)
+    for schema, known in state.read_states(session, wanted).items():
         if known is None:
             continue
+        there = all_there[schema]
         names = sorted({*there, *known.heads})
-        _move_state(session, schema, names, there, known.heads)
-        heads[schema] = (state.read_state(session, schema) or known).heads
+        if _move_state(session, schema, names, there, known.heads):
+            known = state.read_state(session, schema) or known
+        heads[schema] = known.heads
         old += [(schema, name) for name in names if old_name(name) in there]
-        left = old_named_by_keys(session, schema) - there
+        left = named.get(schema, set()) - there
         done.exchanged |= {(schema, name) for name in names if old_name(name) in left}
     written = [
         (schema, name)
@@ -175,23 +180,15 @@ def _why(place: Name, written: bool) -> str:
     return f"{name} is as it was: it is exchanged together with another that somebody wrote to"
 
 
-def _tables(session: Session, schema: str) -> set[str]:
-    return {
-        str(row[0])
-        for row in session.query(
-            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", (schema,)
-        )
-    }
-
-
 def _move_state(
     session: Session,
     schema: str,
     names: Iterable[str],
     there: set[str],
     heads: Mapping[str, state.Head],
-) -> None:
-    """Names of the state follow those of the tables, whatever was killed in between."""
+) -> bool:
+    """Names of the state follow those of the tables, whatever was killed in between; whether any
+    had to."""
     moves: list[tuple[str, str]] = []
     forgotten: list[str] = []
     for name in names:
@@ -205,6 +202,7 @@ def _move_state(
             else:
                 forgotten.append(old)
     state.move(session, schema, forgotten, moves)
+    return bool(forgotten or moves)
 
 
 def _undo(session: Session, places: Iterable[Name]) -> None:

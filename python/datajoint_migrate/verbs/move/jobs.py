@@ -24,7 +24,13 @@ from datajoint_migrate.catalog.jobs import JOBS, Job, count_reserved, read_jobs
 from datajoint_migrate.catalog.names import NAME_CHARACTERS
 from datajoint_migrate.catalog.packed import unpack_key
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Column, Schema, Table, find_table, read_schema
+from datajoint_migrate.catalog.tables import (
+    Column,
+    Schema,
+    Table,
+    find_table,
+    read_schemas,
+)
 from datajoint_migrate.errors import InvalidArgument, NotFound, ServerError, Unconvertible
 from datajoint_migrate.results import JobsResult
 from datajoint_migrate.target.jobs import (
@@ -104,18 +110,16 @@ def carry_jobs(
         refuse_cut_over(ends, schema_map)
         if not dry_run:
             take_turn(ends.destination, schema_map.values())
-        both = [
-            (read_schema(ends.source, source), read_schema(ends.destination, dest))
-            for source, dest in schema_map.items()
-        ]
+        sources = read_schemas(ends.source, schema_map)
+        copies = read_schemas(ends.destination, schema_map.values())
         # A value that does not fit must be refused, not cut to size.
         ends.destination.execute(
             "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
         )
         carrying = Carrying(ends, dry_run)
-        for source, dest in both:
+        for name, source in sources.items():
             if JOBS in source.tables:
-                _carry_schema(carrying, source, dest)
+                _carry_schema(carrying, source, copies[schema_map[name]])
             else:
                 carrying.notes.append(f"{source.name} has no {JOBS}: there is nothing to carry")
         if not dry_run:

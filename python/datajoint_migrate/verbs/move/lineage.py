@@ -7,7 +7,7 @@ from typing import Any
 from datajoint_migrate.build.lineage import write_rows
 from datajoint_migrate.call.ends import schema_of
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.tables import read_schema
+from datajoint_migrate.catalog.tables import read_schemas
 from datajoint_migrate.errors import InvalidArgument
 from datajoint_migrate.results import LineageResult
 from datajoint_migrate.target.lineage import rows_of
@@ -30,7 +30,7 @@ def rebuild_lineage(schema: Any, dry_run: bool = True, *, connection: Any = None
     server = schema_of(given[0], connection)[1]
     with server.session(read_only=dry_run) as session:
         session.spell(names)
-        chosen = [read_schema(session, name) for name in names]
+        chosen = list(read_schemas(session, names).values())
         rows = rows_of(with_neighbours(session, chosen), names)
         if not dry_run:
             write_rows(session, names, rows)

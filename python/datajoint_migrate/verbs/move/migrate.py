@@ -18,7 +18,7 @@ from datajoint_migrate.build.building import (
     prove_built,
 )
 from datajoint_migrate.build.creating import drop_program
-from datajoint_migrate.build.programs import STILL, TRIGGER
+from datajoint_migrate.build.programs import STILL, TRIGGER, Both
 from datajoint_migrate.call import journal, state
 from datajoint_migrate.call.connections import check_connections
 from datajoint_migrate.call.ends import Ends, check_names, open_ends
@@ -245,9 +245,10 @@ def migrate(
         result |= _fill(
             ends, job, made, comparing, lanes, assume_quiet, consistency, on_event, executor
         )
+        # After the load, because it must not fire triggers.
+        both = Both(ends, job.schema_map)
         for building in job.buildings:
-            # After the load, because it must not fire triggers.
-            result["notes"] += carry_programs(ends, building, job.schema_map, STILL + TRIGGER)
+            result["notes"] += carry_programs(ends, building, job.schema_map, STILL + TRIGGER, both)
         _note_state(
             ends,
             job,

@@ -16,12 +16,12 @@ from datajoint_migrate.build.building import (
 )
 from datajoint_migrate.build.programs import carried_triggers
 from datajoint_migrate.call import journal, state
-from datajoint_migrate.call.ends import Ends, read_if_there
+from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.catalog.names import JOURNAL, LINEAGE, MAKING, POSTPONED, SYNC
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.presence import has_rows
-from datajoint_migrate.catalog.programs import Program, read_programs
+from datajoint_migrate.catalog.presence import has_rows, schemas_there
+from datajoint_migrate.catalog.programs import Program, programs_of
 from datajoint_migrate.catalog.tables import Schema, Table, read_schemas, user_tables
 from datajoint_migrate.catalog.unseen import Unseen, refuse_unseen
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument
@@ -85,9 +85,7 @@ def prepare(
             hint="give {destination: name after the cutover}",
         )
     sources = read_schemas(ends.source, schema_map)
-    refuse_unseen(
-        ends.source, ((name, read_programs(ends.source, name)) for name in sources), unseen
-    )
+    refuse_unseen(ends.source, programs_of(ends.source, sources).items(), unseen)
     around = with_neighbours(ends.source, sources.values())
     family = Family(ends.destination, around, schema_map)
     final = {name: final_name(name, dest, final_names) for name, dest in schema_map.items()}
@@ -134,11 +132,13 @@ def look_at_destination(
     begun = journal.started(ends.destination, job.schema_map.values())
     unfilled: list[tuple[Table, Table]] = []
     to_compare: list[tuple[Schema, Schema, str]] = []
+    dests = {building.dest for building in job.buildings}
+    known = read_schemas(ends.destination, schemas_there(ends.destination, dests))
+    refuse_left(ends.destination, known.values())
     for building in job.buildings:
-        there = read_if_there(ends.destination, building.dest)
+        there = known.get(building.dest)
         if there is None:
             continue
-        refuse_left(ends.destination, there)
         job.existing[building.dest] = set(there.tables)
         for view in sorted(set(there.views) - set(building.source.views)):
             raise _not_ours(building.dest, f"the view {view!r}")
@@ -219,6 +219,7 @@ def readable(ends: Ends, job: Job) -> dict[str, Any]:
     lines = []
     ddl = []
     collations = known_collations(ends.destination)
+    programs = programs_of(ends.source, job.sources)
     for building in job.buildings:
         source = building.source
         tables = user_tables(source)
@@ -230,7 +231,7 @@ def readable(ends: Ends, job: Job) -> dict[str, Any]:
         )
         lines += [
             f"the {program} comes along, unless `notes` says why not"
-            for program in read_programs(ends.source, source.name)
+            for program in programs[source.name]
         ]
         ddl += [building.create_database(collations)]
         ddl += [declaration.create_sql for declaration in building.declarations]

@@ -26,9 +26,17 @@ from datajoint_migrate.call.marks import is_untouched, marks
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.neighbours import with_neighbours
+from datajoint_migrate.catalog.presence import schemas_there
 from datajoint_migrate.catalog.programs import triggers_of
 from datajoint_migrate.catalog.sql import unquoted
-from datajoint_migrate.catalog.tables import Schema, Table, find_table, read_schema, user_tables
+from datajoint_migrate.catalog.tables import (
+    Schema,
+    Table,
+    find_table,
+    read_schema,
+    read_schemas,
+    user_tables,
+)
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch, NotFound
 from datajoint_migrate.files.pointers import (
     Stores,
@@ -121,12 +129,12 @@ def copy_sample(
         if not dry_run:
             take_turn(ends.destination, names.values())
             check_connections(ends, lanes)
-        sources = {name: read_schema(ends.source, name) for name in names}
+        sources = read_schemas(ends.source, names)
+        copies = read_schemas(ends.destination, schemas_there(ends.destination, names.values()))
         there = {
-            name: schema
+            name: copies[to]
             for name, to in names.items()
-            if (schema := read_if_there(ends.destination, to)) is not None
-            and not is_half_made(ends.destination, schema)
+            if to in copies and not is_half_made(ends.destination, copies[to])
         }
         _follow(ends, names, sources, there)
         if not dry_run:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from datajoint_migrate.build.building import Building
+from datajoint_migrate.build.building import Building, Family
 from datajoint_migrate.build.building import plan_schema as plan_building
 from datajoint_migrate.call import journal, state
-from datajoint_migrate.call.ends import Ends, read_if_there
+from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.programs import read_programs
-from datajoint_migrate.catalog.tables import Schema, Table, read_schema, user_tables
+from datajoint_migrate.catalog.presence import schemas_there
+from datajoint_migrate.catalog.programs import programs_of
+from datajoint_migrate.catalog.tables import Schema, Table, read_schemas, user_tables
 from datajoint_migrate.catalog.unseen import refuse_unseen
 from datajoint_migrate.errors import InvalidArgument, NotFound
 from datajoint_migrate.files.pointers import (
@@ -58,25 +59,29 @@ class Sides:
         dest_stores: Mapping[str, Any] | None,
     ) -> None:
         """Read both sides, and decide how each copy would be declared today. Writes nothing."""
-        ends = self.ends
+        ends, copies = self.ends, list(self.schema_map.values())
+        there = schemas_there(ends.destination, copies)
+        unfinished = journal.open_ones(ends.destination, copies)
         for name, dest in self.schema_map.items():
-            copy = read_if_there(ends.destination, dest)
-            if copy is None:
+            if dest not in there:
                 raise NotFound(
                     f"there is no copy {dest!r} of {name!r} to be brought up to date",
                     hint="make it first: migrate",
                     context={"schema": dest},
                 )
-            if journal.is_open(ends.destination, dest):
+            if dest in unfinished:
                 raise InvalidArgument(
                     f"{dest!r} is an unfinished copy",
                     hint="call migrate again with the same options; it goes on where it was",
                     context={"schema": dest},
                 )
-            self.copies[name] = copy
-            self.states[name] = known = state.read_state(ends.destination, dest)
+        states = state.read_states(ends.destination, copies)
+        read = read_schemas(ends.destination, copies)
+        self.sources = read_schemas(ends.source, self.schema_map)
+        for name, dest in self.schema_map.items():
+            self.copies[name] = read[dest]
+            self.states[name] = known = states[dest]
             self.options[name] = {**DEFAULTS, **(known.options if known else {})}
-            self.sources[name] = read_schema(ends.source, name)
             if known is None:
                 self.notes.append(
                     f"{dest} remembers nothing of how it was made: it is compared whole"
@@ -84,12 +89,13 @@ class Sides:
         unseen = "leave" if any(o["unseen"] == "leave" for o in self.options.values()) else "refuse"
         self.notes += refuse_unseen(
             ends.source,
-            ((n, read_programs(ends.source, n)) for n in self.sources),
+            programs_of(ends.source, self.sources).items(),
             unseen,
             # What it was when the copy was made, it stays.
             is_option=False,
         )
-        family = with_neighbours(ends.source, self.sources.values())
+        around = with_neighbours(ends.source, self.sources.values())
+        family = Family(ends.destination, around, self.schema_map)
         for name, schema in self.sources.items():
             options = self.options[name]
             stores = Stores.find(source_stores, dest_stores, dict(options["store_map"]))

@@ -15,6 +15,7 @@ from datajoint_migrate.build.lineage import keep_rows
 from datajoint_migrate.build.programs import (
     STILL,
     TRIGGER,
+    Both,
     carried_triggers,
     outdated_programs,
 )
@@ -26,7 +27,7 @@ from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.throttle import Throttle
 from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.programs import Program
-from datajoint_migrate.catalog.tables import read_schema, user_tables
+from datajoint_migrate.catalog.tables import read_schemas, user_tables
 from datajoint_migrate.files.batches import Executor
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.results import SyncResult
@@ -312,9 +313,8 @@ class Run:
         if keys == "none":
             return
         todo = {(one.copy.schema, one.copy.name): one for one in cases.todo}
-        for name in self.sides.sources:
-            there = user_tables(read_schema(self.ends.destination, self.sides.schema_map[name]))
-            for table in there:
+        for copy in read_schemas(self.ends.destination, self.sides.schema_map.values()).values():
+            for table in user_tables(copy):
                 own = todo.get((table.schema, table.name))
                 lacks = (own is not None and own.has_put) or any(
                     (parent := todo.get((key.ref_schema, key.ref_table))) is not None
@@ -374,13 +374,13 @@ class Run:
         """Numbering, views, routines, events and triggers, as production has them now."""
         for one in self.cases.todo:
             keep_auto_increment(self.ends, one.loading.source, one.loading.destination)
+        both = Both(self.ends, self.sides.schema_map)
         for building in self.sides.buildings.values():
-            for program in outdated_programs(
-                self.ends, building.source.name, self.sides.schema_map
-            ):
+            for program in outdated_programs(both, building.source.name, self.sides.schema_map):
                 drop_program(self.ends.destination, program)
+                both.theirs[building.dest].remove(program)
             self.result["notes"] += carry_programs(
-                self.ends, building, self.sides.schema_map, STILL + TRIGGER
+                self.ends, building, self.sides.schema_map, STILL + TRIGGER, both
             )
 
     def _note(self) -> None:
