@@ -30,6 +30,9 @@ class Limits:
     log_keys: int = 20_000
     # Of the buffer pool, what an index may fill before its pages are read again for every row.
     large_index_share: float = 0.5
+    # Indexes of so many bytes, and of that part of their table's rows, are cheaper built at once.
+    late_index_bytes: int = 16 << 20
+    late_index_part: float = 0.125
     # Memory of the server for sorting one index; its default of 1 MiB merges large ones in many
     # passes.
     sort_bytes: int = 64 << 20

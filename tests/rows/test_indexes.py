@@ -99,9 +99,7 @@ def test_a_run_killed_before_the_indexes_are_built_builds_them_when_called_again
     assert not server.sql(f"SHOW TABLES FROM `{COPY}` LIKE '~migrate%'")
 
 
-def test_indexes_that_fit_into_the_servers_memory_stay(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_indexes_stay(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LIMITS, "large_index_share", 0.5)
 
     def never(*_: object) -> None:
@@ -109,3 +107,31 @@ def test_indexes_that_fit_into_the_servers_memory_stay(
 
     monkeypatch.setattr(indexes, "_spare", never)
     assert copy_table_data(SOURCE, COPY, "Unit", connection=server.url)["rows_copied"] == 3
+
+
+@pytest.mark.parametrize("row_bytes", [0, 60_000])
+def test_an_index_that_is_small_beside_its_rows_stays(
+    mysql: Server, fresh: Fresh, monkeypatch: pytest.MonkeyPatch, row_bytes: int
+) -> None:
+    fresh(mysql, SOURCE, COPY)
+    mysql.sql(
+        f"CREATE DATABASE `{SOURCE}`; CREATE TABLE `{SOURCE}`.`unit` (`unit` int NOT NULL,"
+        " `depth` float NOT NULL, `wave` longblob NOT NULL, PRIMARY KEY (`unit`),"
+        f" KEY `depth` (`depth`)); INSERT INTO `{SOURCE}`.`unit` WITH RECURSIVE n (n) AS"
+        f" (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100)"
+        f" SELECT n, 1 / n, REPEAT('a', {row_bytes}) FROM n; ANALYZE TABLE `{SOURCE}`.`unit`"
+    )
+    create_parallel_schema(SOURCE, COPY, connection=mysql.url)
+    # Half the memory of the server is more than either of them.
+    monkeypatch.setattr(LIMITS, "late_index_bytes", 1)
+    postponed: list[dict[str, str]] = []
+    build = indexes._build
+
+    def seen(server: object, schema: str, table: str, texts: dict[str, str]) -> None:
+        postponed.append(texts)
+        build(server, schema, table, texts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(indexes, "_build", seen)
+    assert copy_table_data(SOURCE, COPY, "Unit", connection=mysql.url)["rows_copied"] == 100
+    assert [list(texts) for texts in postponed] == ([] if row_bytes else [["depth"]])
+    assert keys(mysql, COPY) == keys(mysql, SOURCE)
