@@ -52,10 +52,10 @@ def carry(
     """Make the programs of `schema` that its copy does not have yet; sentences about the others.
 
     A call for several schemas reads `both` sides for them all. `tables` are those whose triggers
-    are meant, all by default. `externals` (schema and table →
-    columns) are columns that are JSON in the copy. An event arrives disabled: beside production it
-    would do its work twice. A trigger, routine or event that names a schema outside `schema_map`
-    stays behind, because it could write there.
+    are meant, all by default. `externals` (schema and table → columns) are columns that are JSON in
+    the copy. An event arrives disabled: beside production it would do its work twice. A trigger,
+    routine or event that names a schema outside `schema_map` stays behind, because it could write
+    there.
     """
     wanted = set(kinds)
     loaded = None if tables is None else set(tables)

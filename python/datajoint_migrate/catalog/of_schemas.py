@@ -20,7 +20,8 @@ def of_schemas(
 
     In `sql` a column in braces, `{TABLE_SCHEMA}`, is the condition that it names one of them; the
     first column of the rows is the schema, which is yielded as `names` has it: a server that folds
-    names answers in small letters. Of a key's parents, no column `is_owner`.
+    names answers in small letters. `is_owner` is false where the column is the schema that a key
+    refers to.
     """
     said = {session.folded(name): name for name in names}
     asked = list(said.values())
