@@ -12,13 +12,7 @@ from datajoint_migrate.catalog.kinds import TEXTS
 from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import Token, text_of, tokens
-from datajoint_migrate.catalog.tables import (
-    Column,
-    ForeignKey,
-    Index,
-    Schema,
-    Table,
-)
+from datajoint_migrate.catalog.tables import Column, ForeignKey, Index, Schema, Table
 from datajoint_migrate.errors import InvalidArgument, Unconvertible
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.target.charset import COLLATION, UTF8MB4, Charset, converts

@@ -11,7 +11,7 @@ from datajoint_migrate.catalog.externals import External
 from datajoint_migrate.catalog.grants import read_grants
 from datajoint_migrate.catalog.names import SYSTEM
 from datajoint_migrate.catalog.of_schemas import of_schemas
-from datajoint_migrate.catalog.programs import Kind, Program, programs_of, read_programs
+from datajoint_migrate.catalog.programs import Kind, Program, lacking, programs_of, read_programs
 from datajoint_migrate.catalog.sql import Token, tokens, words_of
 from datajoint_migrate.catalog.tables import Table
 from datajoint_migrate.catalog.unseen import hidden_kinds
@@ -60,12 +60,10 @@ def carry(
     wanted = set(kinds)
     loaded = None if tables is None else set(tables)
     both = both or Both(ends, {schema: schema_map[schema]})
-    there = {(one.kind, one.name) for one in both.theirs[schema_map[schema]]}
     programs = [
         program
-        for program in both.ours[schema]
+        for program in lacking(both.ours[schema], both.theirs[schema_map[schema]])
         if program.kind in wanted
-        and (program.kind, program.name) not in there
         and (program.table is None or loaded is None or program.table in loaded)
     ]
     notes = [

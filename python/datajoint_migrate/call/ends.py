@@ -12,7 +12,7 @@ from datajoint_migrate.call.throttle import FREE, Throttle, Turn
 from datajoint_migrate.catalog.presence import schema_exists
 from datajoint_migrate.catalog.server import Server, resolve
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Schema, read_schema
+from datajoint_migrate.catalog.tables import Schema, read_those_there
 from datajoint_migrate.errors import ConnectionFailed, InvalidArgument, MigrationError, NotFound
 
 
@@ -106,7 +106,7 @@ def schema_of(schema: Any, connection: Any = None) -> tuple[str, Server]:
 
 def read_if_there(session: Session, name: str) -> Schema | None:
     """The schema, or None when the server has none of that name."""
-    return read_schema(session, name) if schema_exists(session, name) else None
+    return read_those_there(session, [name]).get(name)
 
 
 def whole_map(

@@ -194,19 +194,21 @@ def kept(session: Session, tables: Iterable[Name]) -> Iterator[None]:
     places = list(tables)
     schemas = sorted({schema for schema, _ in places})
     known = {schema: _heads(session, schema) for schema in with_table(session, schemas, SYNC)}
+    if not known:
+        yield
+        return
     before = seen(session, known)
 
     def carry() -> None:
         after = seen(session, known)
-        for schema, heads in known.items():
-            carried = {
-                table: replace(heads[table], copy=copy)
-                for owner, table in places
-                if owner == schema and table in heads and (owner, table) in before.keys() & after
-                if before[owner, table].is_as(heads[table].copy)
-                and (copy := before[owner, table].over(after[owner, table]))
-            }
-            write_heads(session, schema, carried)
+        carried: dict[str, dict[str, Head]] = {schema: {} for schema in known}
+        for schema, table in places:
+            head = known.get(schema, {}).get(table)
+            was, now = before.get((schema, table)), after.get((schema, table))
+            if head and was and now and was.is_as(head.copy) and (copy := was.over(now)):
+                carried[schema][table] = replace(head, copy=copy)
+        for schema, heads in carried.items():
+            write_heads(session, schema, heads)
 
     try:
         yield

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datajoint_migrate.catalog.presence import schemas_there
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import Schema, read_schemas
+from datajoint_migrate.catalog.tables import Schema, read_those_there
 
 
 def with_neighbours(
@@ -21,8 +20,7 @@ def with_neighbours(
     waiting = list(found.values())
     while waiting:
         names = sorted({name for schema in waiting for name in neighbours(schema)} - found.keys())
-        there = schemas_there(session, [name for name in names if name not in read])
-        new = read | read_schemas(session, sorted(there))
+        new = read | read_those_there(session, [name for name in names if name not in read])
         waiting = [new[name] for name in names if name in new]
         found |= {schema.name: schema for schema in waiting}
     return list(found.values())

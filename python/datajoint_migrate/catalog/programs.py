@@ -82,6 +82,12 @@ def _ordered(session: Session, schema: str, programs: list[Program]) -> list[Pro
     return [*routines, *_readers_last(views), *(one for one in rest if one not in routines)]
 
 
+def lacking(programs: Iterable[Program], there: Iterable[Program]) -> list[Program]:
+    """Those of the programs that have none of their kind and name among those that are there."""
+    names = {(one.kind, one.name) for one in there}
+    return [one for one in programs if (one.kind, one.name) not in names]
+
+
 def has_programs(session: Session, schema: str) -> bool:
     """Whether a schema holds any program."""
     return bool(_listed(session, [schema]))

@@ -14,7 +14,7 @@ from datajoint_migrate.catalog.constraints import ForeignKey as ForeignKey
 from datajoint_migrate.catalog.constraints import checks, foreign_keys
 from datajoint_migrate.catalog.definition import definition
 from datajoint_migrate.catalog.of_schemas import of_schemas
-from datajoint_migrate.catalog.presence import idle_roles
+from datajoint_migrate.catalog.presence import idle_roles, schemas_there
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.errors import InvalidArgument, NotFound
@@ -180,6 +180,13 @@ def read_schemas(session: Session, names: Iterable[str]) -> dict[str, Schema]:
     names = list(dict.fromkeys(names))
     session.spell(name for name in names if session.spelt(name) == name)
     return dict(zip(names, _read(session, list(map(session.spelt, names))), strict=True))
+
+
+def read_those_there(session: Session, names: Iterable[str]) -> dict[str, Schema]:
+    """`read_schemas` of those that the server has, in the order of the names."""
+    names = list(names)
+    there = schemas_there(session, names)
+    return read_schemas(session, [name for name in names if name in there])
 
 
 def _read(session: Session, names: list[str]) -> list[Schema]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from datajoint_migrate.catalog.externals import TRACKING, External
 from datajoint_migrate.catalog.kinds import BLOBS, INTEGERS, bare_type
-from datajoint_migrate.catalog.programs import read_programs
+from datajoint_migrate.catalog.programs import lacking, read_programs
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.sql import text_of
 from datajoint_migrate.catalog.tables import Column, ForeignKey, Index, Schema, Table
@@ -48,11 +48,9 @@ def compare_programs(
     source: Session, destination: Session, prod: str, test: str
 ) -> list[Difference]:
     """Views, triggers, routines and events that the copy does not have."""
-    there = {(one.kind, one.name) for one in read_programs(destination, test)}
     return [
         {"table": one.table, "what": one.kind, "name": one.name, "prod": one.name, "test": None}
-        for one in read_programs(source, prod)
-        if (one.kind, one.name) not in there
+        for one in lacking(read_programs(source, prod), read_programs(destination, test))
     ]
 
 

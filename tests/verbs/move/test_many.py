@@ -12,14 +12,7 @@ import pytest
 
 import many
 from conftest import Fresh, drop
-from datajoint_migrate import (
-    cutover,
-    estimate_migration,
-    inspect_schemas,
-    migrate,
-    rollback,
-    sync,
-)
+from datajoint_migrate import cutover, estimate_migration, inspect_schemas, migrate, rollback, sync
 from datajoint_migrate.verbs.look.inspect import schemas_of_old
 from datajoint_migrate.verbs.look.prospect import prospect
 from program import program

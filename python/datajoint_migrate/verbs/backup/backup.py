@@ -23,7 +23,7 @@ from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.externals import stores_tracked
 from datajoint_migrate.catalog.names import JOURNAL, POSTPONED, RECORD
 from datajoint_migrate.catalog.presence import schema_exists
-from datajoint_migrate.catalog.programs import Program, has_programs, read_programs
+from datajoint_migrate.catalog.programs import Program, has_programs, lacking, read_programs
 from datajoint_migrate.catalog.server import resolve
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import ForeignKey, Schema, Table, read_schema
@@ -349,11 +349,10 @@ def make_programs(
     events: bool = False,
 ) -> list[str]:
     """Make those programs of `origin` that `dest` lacks; notes on what could not be made."""
-    there = {(program.kind, program.name) for program in read_programs(session, dest)}
     missing = [
         program
-        for program in programs
-        if (program.kind, program.name) not in there and (events or program.kind != "event")
+        for program in lacking(programs, read_programs(session, dest))
+        if events or program.kind != "event"
     ]
     return create_programs(session, missing, {origin: dest}) if missing else []
 

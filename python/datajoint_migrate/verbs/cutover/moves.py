@@ -231,6 +231,7 @@ def go_on(
             if ready is not None:
                 journal.facts["window_seconds"] = time.monotonic() - journal.held_since
             journal.position += len(triggers) + 1
+            mark(session, journal)
         else:
             steps = list(together(journal.steps[journal.position :]))
             action = ACTIONS[steps[0]["kind"]]
@@ -239,8 +240,6 @@ def go_on(
                     journal.notes += action.do(session, step)
                     journal.position += 1
                     mark(session, journal)
-            continue
-        mark(session, journal)
     journal.state = DONE
     mark(session, journal)
 

@@ -13,7 +13,7 @@ from datajoint_migrate.call.throttle import FREE, Throttle, Turn
 from datajoint_migrate.catalog.externals import externals_of
 from datajoint_migrate.catalog.leftovers import left_by_sync, unfinished
 from datajoint_migrate.catalog.names import NAME_CHARACTERS
-from datajoint_migrate.catalog.programs import programs_of
+from datajoint_migrate.catalog.programs import lacking, programs_of
 from datajoint_migrate.catalog.session import Session
 from datajoint_migrate.catalog.tables import (
     Column,
@@ -220,11 +220,9 @@ def _structure(before: Before) -> list[str]:
             f" in {parallel.name} {found['test']}"
             for found in compare_structure(prod, parallel, externals)
         ]
-        there = {(one.kind, one.name) for one in programs[parallel.name]}
         notes += [
             f"the {one} has no equal in {parallel.name}"
-            for one in programs[prod.name]
-            if (one.kind, one.name) not in there
+            for one in lacking(programs[prod.name], programs[parallel.name])
         ]
     return notes
 

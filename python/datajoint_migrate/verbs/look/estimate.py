@@ -12,13 +12,7 @@ from datajoint_migrate.catalog.externals import External, externals_of
 from datajoint_migrate.catalog.kinds import BINARIES, compared_as
 from datajoint_migrate.catalog.of_schemas import of_schemas
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import (
-    Column,
-    Schema,
-    Table,
-    read_schemas,
-    user_tables,
-)
+from datajoint_migrate.catalog.tables import Column, Schema, Table, read_schemas, user_tables
 from datajoint_migrate.limits import LIMITS
 from datajoint_migrate.results import EstimateResult
 from datajoint_migrate.rows.matching import pair_up

@@ -24,13 +24,7 @@ from datajoint_migrate.catalog.jobs import JOBS, Job, count_reserved, read_jobs
 from datajoint_migrate.catalog.names import NAME_CHARACTERS
 from datajoint_migrate.catalog.packed import unpack_key
 from datajoint_migrate.catalog.session import Session
-from datajoint_migrate.catalog.tables import (
-    Column,
-    Schema,
-    Table,
-    find_table,
-    read_schemas,
-)
+from datajoint_migrate.catalog.tables import Column, Schema, Table, find_table, read_schemas
 from datajoint_migrate.errors import InvalidArgument, NotFound, ServerError, Unconvertible
 from datajoint_migrate.results import JobsResult
 from datajoint_migrate.target.jobs import (

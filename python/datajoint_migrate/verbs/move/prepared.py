@@ -20,9 +20,15 @@ from datajoint_migrate.call.ends import Ends
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.catalog.names import JOURNAL, LINEAGE, MAKING, POSTPONED, SYNC
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.presence import has_rows, schemas_there
+from datajoint_migrate.catalog.presence import has_rows
 from datajoint_migrate.catalog.programs import Program, programs_of
-from datajoint_migrate.catalog.tables import Schema, Table, read_schemas, user_tables
+from datajoint_migrate.catalog.tables import (
+    Schema,
+    Table,
+    read_schemas,
+    read_those_there,
+    user_tables,
+)
 from datajoint_migrate.catalog.unseen import Unseen, refuse_unseen
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument
 from datajoint_migrate.files.pointers import (
@@ -132,8 +138,7 @@ def look_at_destination(
     begun = journal.started(ends.destination, job.schema_map.values())
     unfilled: list[tuple[Table, Table]] = []
     to_compare: list[tuple[Schema, Schema, str]] = []
-    dests = {building.dest for building in job.buildings}
-    known = read_schemas(ends.destination, schemas_there(ends.destination, dests))
+    known = read_those_there(ends.destination, [building.dest for building in job.buildings])
     refuse_left(ends.destination, known.values())
     for building in job.buildings:
         there = known.get(building.dest)

@@ -13,20 +13,13 @@ from datajoint_migrate.build.building import plan_schema
 from datajoint_migrate.build.making import is_half_made, make_whole
 from datajoint_migrate.call.border import check
 from datajoint_migrate.call.connections import check_connections
-from datajoint_migrate.call.ends import (
-    Ends,
-    check_names,
-    open_ends,
-    read_if_there,
-    whole_map,
-)
+from datajoint_migrate.call.ends import Ends, check_names, open_ends, read_if_there, whole_map
 from datajoint_migrate.call.exchanges import refuse_cut_over
 from datajoint_migrate.call.journal import forget, take_back
 from datajoint_migrate.call.marks import is_untouched, marks
 from datajoint_migrate.call.progress import OnEvent
 from datajoint_migrate.call.turn import note_reading, take_turn
 from datajoint_migrate.catalog.neighbours import with_neighbours
-from datajoint_migrate.catalog.presence import schemas_there
 from datajoint_migrate.catalog.programs import triggers_of
 from datajoint_migrate.catalog.sql import unquoted
 from datajoint_migrate.catalog.tables import (
@@ -35,6 +28,7 @@ from datajoint_migrate.catalog.tables import (
     find_table,
     read_schema,
     read_schemas,
+    read_those_there,
     user_tables,
 )
 from datajoint_migrate.errors import DestinationNotEmpty, InvalidArgument, Mismatch, NotFound
@@ -130,7 +124,7 @@ def copy_sample(
             take_turn(ends.destination, names.values())
             check_connections(ends, lanes)
         sources = read_schemas(ends.source, names)
-        copies = read_schemas(ends.destination, schemas_there(ends.destination, names.values()))
+        copies = read_those_there(ends.destination, names.values())
         there = {
             name: copies[to]
             for name, to in names.items()
